@@ -1,0 +1,233 @@
+"""What each command does, once its flags are parsed."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+
+from evojax_nar import cli, listing, overrides, planning, report, stats
+from evojax_nar import config as configs
+from evojax_nar import predict as prediction
+from evojax_nar.comparison import compare
+from evojax_nar.errors import InputError, reject
+from evojax_nar.evaluator import CHUNK, TEST, Evaluator
+from evojax_nar.files import write_json
+from evojax_nar.folder import fresh
+from evojax_nar.results import Results, load
+from evojax_nar.tasks import sizes as task_sizes
+from evojax_nar.types import Params
+from evojax_nar.types import Sequence as Inputs
+
+
+@functools.singledispatch
+def run(flags: Any) -> int:
+    """Run the command of `flags`, one of `cli.COMMANDS`, and return its exit code.
+
+    Raises:
+      InputError: for bad input.
+      MemoryError: where the device has not enough of it.
+    """
+    raise InputError(f"flags={flags!r} are of no command; give one of {', '.join(cli.COMMANDS)}")
+
+
+@run.register
+def _compare(flags: cli.Compare) -> int:
+    return _train_arms(flags, "compare")
+
+
+@run.register
+def _train(flags: cli.Train) -> int:
+    return _train_arms(flags, "train")
+
+
+@run.register
+def _evaluate(flags: cli.Evaluate) -> int:
+    results = load(flags.run)
+    _check_writable(flags.json)
+    task, model = results.task, results.model
+    names = [results.arm(flags.arm)["name"]] if flags.arm is not None else results.names
+    sizes = task.test_sizes if flags.sizes is None else task_sizes.parse("sizes", flags.sizes)
+    examples = results.data["evaluation"]["examples"]
+    if flags.examples is not None:
+        examples = overrides.whole("examples", flags.examples, least=1)
+    # Without a seed: the stream of the run's own test sets.
+    seed = TEST if flags.seed is None else configs.check_seeds([_whole("seed", flags.seed)])[0]
+    evaluator = Evaluator(task, model)
+    rows = []
+    for name in names:
+        seeds = [entry["seed"] for entry in results.arm(name)["seeds"]]
+        stacked = _stack([results.parameters(name, seed) for seed in seeds])
+        for size in sizes:
+            _check_size(evaluator, stacked, size)
+            judged = evaluator.at(size, stacked, examples=examples, key=jax.random.key(seed))
+            rows += [
+                {
+                    "arm": name,
+                    "seed": own,
+                    "size": size,
+                    **(judged.of(row).plain() if judged else {}),
+                }
+                for row, own in enumerate(seeds)
+            ]
+    Console().print(listing.evaluations(rows, task.spec.max_size, examples))
+    if flags.json is not None:
+        write_json(Path(flags.json), {"examples": examples, "evaluations": rows})
+    return 0
+
+
+@run.register
+def _predict(flags: cli.Predict) -> int:
+    results = load(flags.run)
+    _check_writable(flags.json)
+    arm = _best_arm(results) if flags.arm is None else results.arm(flags.arm)["name"]
+    seed = _best_seed(results, arm) if flags.seed is None else _whole("seed", flags.seed)
+    params = results.parameters(arm, seed)
+    answers = prediction.predict(
+        results.task,
+        results.model,
+        params,
+        flags.input,
+        window=None if flags.window is None else _whole("window", flags.window),
+        column=flags.column,
+        limit=10 if flags.limit is None else _whole("limit", flags.limit),
+    )
+    console = Console()
+    console.print(f"Arm {arm}, seed {seed}, task {results.data['task']['name']}.", highlight=False)
+    prediction.print_answers(answers, console)
+    if flags.json is not None:
+        write_json(Path(flags.json), {"arm": arm, "seed": seed, **dataclasses.asdict(answers)})
+    return 0
+
+
+@run.register
+def _report(flags: cli.Report) -> int:
+    results = load(flags.run)
+    renewed = Results(stats.summarise(results.data), results.folder)
+    renewed.save()
+    _show(renewed)
+    return 0
+
+
+@run.register
+def _list(flags: cli.List) -> int:
+    console = Console()
+    for kind in listing.KINDS if flags.kind is None else [flags.kind]:
+        console.print(listing.components(kind))
+    return 0
+
+
+def _train_arms(flags: cli.Compare | cli.Train, command: str) -> int:
+    """Train what the flags say into a folder that is known before the first step."""
+    config = planning.resolve(flags)
+    if command == "train" and (len(config["arms"]) != 1 or len(config["seeds"]) != 1):
+        raise InputError(
+            f"out={flags.out!r} is a comparison of {len(config['arms'])} arms and "
+            f"{len(config['seeds'])} seeds; use evojax-nar compare"
+        )
+    plan = configs.build(config)
+    is_fresh = flags.out is None
+    folder = fresh(Path("results"), config["task"]["name"]) if is_fresh else Path(str(flags.out))
+    try:
+        results = compare(
+            plan.task,
+            plan.model,
+            plan.arms,
+            seeds=plan.seeds,
+            budget=plan.budget,
+            out=folder,
+            resume=flags.resume,
+            overwrite=flags.overwrite,
+            evaluation_examples=plan.evaluation_examples,
+            stop_loss=plan.stop_loss,
+            replay=plan.replay,
+            loggers=_loggers(flags, folder),
+            notes=planning.notes(config),
+            progress=not flags.quiet,
+        )
+    except KeyboardInterrupt:
+        again = planning.repeat(flags, command, folder)
+        return cli.fail(f"interrupted; continue with: {again}", cli.INTERRUPTED)
+    except InputError:
+        if is_fresh and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise MemoryError from error
+        raise
+    _show(results)
+    return 0
+
+
+def _loggers(flags: cli.PlanFlags, folder: Path) -> list[Any]:
+    from evojax_nar.loggers import TensorBoard, WandB
+
+    chosen: list[Any] = [TensorBoard(folder / "tensorboard")] if flags.tensorboard else []
+    return [*chosen, WandB(flags.wandb)] if flags.wandb is not None else chosen
+
+
+def _show(results: Results) -> None:
+    console = Console()
+    report.print_table(results.data, console)
+    page = results.folder / "report.html"
+    console.print(f"Written to {page}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _check_writable(json: str | None) -> None:
+    """Refuse a file that cannot be written before work is done for it."""
+    if json is not None and (Path(json).is_dir() or not Path(json).absolute().parent.is_dir()):
+        raise reject("json", json, "is not a file in a folder that exists", "name another file")
+
+
+def _best_arm(results: Results) -> str:
+    """The arm with the most seeds that solved the task, then with the highest mean score."""
+    arms = stats.summarise(results.data)["arms"]
+
+    def merit(arm: dict[str, Any]) -> tuple[int, float]:
+        score = arm["summary"]["score"]
+        return arm["summary"]["solved"], -math.inf if score is None else score["iqm"]
+
+    return max(arms, key=merit)["name"]
+
+
+def _best_seed(results: Results, arm: str) -> int:
+    """The seed with the lowest loss at the training sizes: the test sizes play no part in it."""
+
+    def loss(entry: dict[str, Any]) -> float:
+        found = (entry.get("in_distribution") or {}).get("loss")
+        return math.inf if found is None else found
+
+    return min(results.arm(arm)["seeds"], key=loss)["seed"]
+
+
+def _check_size(evaluator: Evaluator, stacked: Params, size: int) -> None:
+    """Refuse a size whose evaluation the memory cannot hold, before it is begun."""
+    if not evaluator.applicable(size):
+        return
+    spec = evaluator.spec
+    steps = evaluator.task.length(max(size, spec.max_size))
+    inputs = Inputs(
+        jax.ShapeDtypeStruct((CHUNK, steps, spec.input_features), jnp.float32),  # type: ignore[arg-type]
+        jax.ShapeDtypeStruct((CHUNK, steps), jnp.bool_),  # type: ignore[arg-type]
+    )
+
+    def outputs(stacked: Params, inputs: Inputs) -> jax.Array:
+        return jax.vmap(lambda own: evaluator.model.apply(own, inputs, spec=spec))(stacked)
+
+    prediction.check_memory("sizes", size, outputs, stacked, inputs)
+
+
+def _stack(params: Sequence[Params]) -> Params:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+
+
+def _whole(argument: str, text: str) -> int:
+    return overrides.whole(argument, text)

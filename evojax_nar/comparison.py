@@ -1,0 +1,288 @@
+"""Arms x seeds under one budget: the same model, task, initial parameters and data for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evojax_nar import config as configs
+from evojax_nar import cost, environment, stats
+from evojax_nar.budget import Arm, Budget, as_arm
+from evojax_nar.errors import InputError
+from evojax_nar.evaluator import Evaluator, examples_seen
+from evojax_nar.files import read_json, save_params, write_json
+from evojax_nar.folder import ArmFolder, Folder, fresh
+from evojax_nar.loggers import Logger
+from evojax_nar.models.linen import parameter_count
+from evojax_nar.population import LOCAL, Placement
+from evojax_nar.progress import Display, Quiet
+from evojax_nar.results import SCHEMA, Results, Run
+from evojax_nar.trainer import MEMORY_SHARE, Group, Outcome, Settings, train_group
+from evojax_nar.types import Model, Strategy, Task
+
+
+def compare(
+    task: Task,
+    model: Model,
+    arms: Mapping[str, Arm | Strategy],
+    *,
+    seeds: int | Sequence[int] = 3,
+    budget: Budget,
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    evaluation_examples: int = 1024,
+    stop_loss: float | None = None,
+    replay: Mapping[str, Sequence[int]] | None = None,
+    placement: Placement = LOCAL,
+    checkpoint_seconds: float = 10.0,
+    loggers: Sequence[Logger] = (),
+    notes: Sequence[str] = (),
+    progress: bool = True,
+) -> Results:
+    """Train every arm on every seed and judge what each deploys at every test size.
+
+    Args:
+      task: what is learned.
+      model: the same for every arm; a seed gives every arm the same initial parameters.
+      arms: name to strategy, or to `Arm(strategy, batch=...)`.
+      seeds: how many, counted from 0, or which.
+      budget: the limit for each seed of each arm.
+      out: results folder; None for a fresh numbered one under `results`.
+      resume: continue the run in `out` from its checkpoints, to the same result bit for bit.
+      overwrite: replace the run in `out`.
+      evaluation_examples: fresh examples at each test size, for each seed.
+      stop_loss: stop a seed once its validation loss, on training sizes, is at most this; None to
+        spend the budget.
+      replay: arm to the steps of each seed, in place of the clock of a budget in seconds.
+      placement: devices and chunks of populations.
+      checkpoint_seconds: least time between two checkpoints.
+      loggers: told of every record as it is made.
+      notes: sentences to stand at the top of the results.
+      progress: show a progress display.
+
+    Raises:
+      InputError: for bad input, before anything is written; or where `out` belongs to another run.
+    """
+    config = configs.describe(
+        task,
+        model,
+        arms,
+        seeds=seeds,
+        budget=budget,
+        stop_loss=stop_loss,
+        evaluation_examples=evaluation_examples,
+        replay=replay,
+    )
+    settings = Settings(
+        budget=budget,
+        stop_loss=stop_loss,
+        evaluation_examples=evaluation_examples,
+        placement=placement,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    evaluator = Evaluator(task, model)
+    groups = {
+        name: Group(name, as_arm(name, arm), evaluator, settings) for name, arm in arms.items()
+    }
+    which = configs.check_seeds(seeds)
+    path = fresh(Path("results"), config["task"]["name"]) if out is None else Path(out)
+    remarks = [*notes]
+    with Folder(path, resume=resume or out is None, overwrite=overwrite) as folder:
+        _settle_config(path, config, resume)
+        with Display(path) if progress else Quiet() as display:
+            entries = []
+            for name, group in groups.items():
+                arm_folder = folder.arm(name)
+
+                def warn(sentence: str, name: str = name) -> None:
+                    remarks.append(f"Arm {name}: {sentence}.")
+                    display.say(remarks[-1])
+
+                def watch(records: list[dict[str, Any]], name: str = name) -> None:
+                    display.show(name, records)
+                    for logger in loggers:
+                        for record in records:
+                            logger.log(name, record)
+
+                steps = None if replay is None else dict(zip(which, replay[name], strict=True))
+                display.begin(name, budget, len(which), steps)
+                for seeds_together in _divide(group, which, arm_folder):
+                    _train(group, seeds_together, arm_folder, steps, watch, warn)
+                entries.append(_entry(name, group, which, arm_folder))
+        for logger in loggers:
+            logger.close()
+        if not budget.counted and replay is None:
+            realised = {e["name"]: [seed["steps"] for seed in e["seeds"]] for e in entries}
+            configs.dump_yaml({**config, "replay": realised}, path / "config.yaml")
+        data = stats.summarise(
+            {
+                "schema": SCHEMA,
+                "task": {**_task_entry(task), "settings": config["task"]},
+                "model": {
+                    "name": config["model"]["name"],
+                    "parameters": _parameters(evaluator),
+                    "max_size": model.max_size(evaluator.spec),
+                    "settings": config["model"],
+                },
+                "environment": environment.describe(),
+                "budget": {"kind": budget.kind, "amount": budget.amount},
+                "evaluation": {"examples": examples_seen(evaluation_examples)},
+                "stop_loss": stop_loss,
+                "notes": remarks,
+                "arms": entries,
+            }
+        )
+        results = Results(data, path)
+        results.save()
+    return results
+
+
+def train(
+    task: Task,
+    model: Model,
+    strategy: Arm | Strategy,
+    *,
+    seed: int = 0,
+    budget: Budget,
+    out: str | Path | None = None,
+    name: str | None = None,
+    **options: Any,
+) -> Run:
+    """Train one arm on one seed; further options are those of `compare`.
+
+    Args:
+      task: what is learned.
+      model: what is trained.
+      strategy: how; or `Arm(strategy, batch=...)`.
+      seed: of the initial parameters, the data and the strategy.
+      budget: the limit.
+      out: results folder; None for a fresh numbered one under `results`.
+      name: of the arm; None for the strategy's.
+      **options: `resume`, `overwrite`, `stop_loss` and so on.
+
+    Raises:
+      InputError: as `compare`.
+    """
+    arm = as_arm("strategy", strategy)
+    if name is None:
+        name = str(getattr(arm.strategy, "name", type(arm.strategy).__name__))
+    replay = options.pop("replay", None)
+    results = compare(
+        task, model, {name: arm}, seeds=[seed], budget=budget, out=out, replay=replay, **options
+    )
+    return Run(results, name, seed)
+
+
+def _settle_config(path: Path, config: Mapping[str, Any], resume: bool) -> None:
+    """Write the config, or, where a run is resumed, hold it to the one that it began with."""
+    file = path / "config.yaml"
+    if not (resume and file.exists()):
+        configs.dump_yaml(config, file)
+        return
+    before = configs.load_yaml(file)
+    if config["replay"] is None:
+        before["replay"] = None  # what a budget in seconds realised is a result, not a setting
+    for key in config:
+        if before.get(key) != config[key]:
+            raise InputError(
+                f"resume=True under a changed config: {key} was {before.get(key)!r} and is "
+                f"{config[key]!r}; resume with the config in {str(file)!r}, or use --overwrite"
+            )
+
+
+def _divide(group: Group, seeds: tuple[int, ...], folder: ArmFolder) -> Iterator[tuple[int, ...]]:
+    """Seeds that train together: all where memory allows, one by one where the clock decides.
+
+    The choice is kept in the folder, since a resumed run must divide them in the same way.
+    """
+    kept = folder.path / "together.json"
+    if kept.exists():
+        together = int(read_json(kept)["seeds"])
+    else:
+        together = _together(group, seeds)
+        write_json(kept, {"seeds": together})
+    for first in range(0, len(seeds), together):
+        yield seeds[first : first + together]
+
+
+def _together(group: Group, seeds: tuple[int, ...]) -> int:
+    if not group.settings.budget.counted:
+        return 1
+    together = len(seeds)
+    limit = MEMORY_SHARE * cost.available_bytes()
+    while together > 1 and (group.compile(together).peak_bytes or 0) > limit:
+        together = -(-together // 2)
+    return together
+
+
+def _train(
+    group: Group,
+    seeds: tuple[int, ...],
+    folder: ArmFolder,
+    steps: Mapping[int, int] | None,
+    watch: Callable[[list[dict[str, Any]]], None],
+    warn: Callable[[str], None],
+) -> None:
+    """Train seeds that are not finished yet, and write each one's result when it is."""
+    if all((folder.seed(seed) / "result.json").exists() for seed in seeds):
+        return
+    replay = None if steps is None else [steps[seed] for seed in seeds]
+    outcomes = train_group(group, seeds, folder, replay=replay, watch=watch, warn=warn)
+    for seed, outcome in zip(seeds, outcomes, strict=True):
+        save_params(folder.seed(seed) / "deployed.npz", outcome.params)
+        write_json(folder.seed(seed) / "result.json", _seed_entry(outcome))
+
+
+def _seed_entry(outcome: Outcome) -> dict[str, Any]:
+    tally = outcome.tally
+    return {
+        "seed": tally.seed,
+        "steps": tally.steps,
+        "stopped": tally.stopped,
+        "in_distribution": outcome.in_distribution.plain(),
+        "scores": {str(s): None if j is None else j.plain() for s, j in outcome.scores.items()},
+        "cost": {
+            "forward_equivalents": tally.forward_equivalents,
+            "flops": outcome.flops,
+            "device_seconds": tally.device_seconds,
+            "compile_seconds": outcome.compile_seconds,
+            "examples": tally.examples,
+            "generations": tally.steps,
+            "peak_bytes": outcome.peak_bytes,
+        },
+    }
+
+
+def _entry(name: str, group: Group, seeds: Sequence[int], folder: ArmFolder) -> dict[str, Any]:
+    """One arm of results.json, from what its seeds left in the folder."""
+    strategy = group.arm.strategy
+    described = configs.describe_arm(group.arm)
+    rows = []
+    for seed in seeds:
+        result = read_json(folder.seed(seed) / "result.json")
+        rows.append({**result, "curve": folder.metrics(seed).read()})
+    return {
+        "name": name,
+        "strategy": described["strategy"],
+        "settings": described,
+        "batch": group.arm.batch,
+        "gradient_free": strategy.cost.backwards == 0,
+        "seeds": rows,
+    }
+
+
+def _task_entry(task: Task) -> dict[str, Any]:
+    return {
+        "name": task.spec.name,
+        "train_sizes": list(task.train_sizes),
+        "test_sizes": list(task.test_sizes),
+    }
+
+
+def _parameters(evaluator: Evaluator) -> int:
+    import jax
+
+    shapes = jax.eval_shape(lambda: evaluator.model.init(jax.random.key(0), evaluator.spec))
+    return parameter_count(shapes)

@@ -1,0 +1,103 @@
+"""Recurrent networks: a cell stepped through time, and a read-out at each step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self, final
+
+import jax
+from flax import linen as nn
+
+from evojax_nar.errors import positive_int
+from evojax_nar.models.linen import LinenModel
+from evojax_nar.types import TaskSpec
+
+
+class RecurrentModule(nn.Module):
+    """Layers of one kind of cell, then a dense read-out, which is shared by all steps."""
+
+    cell: type[nn.RNNCellBase]
+    hidden: int
+    layers: int
+    outputs: int
+
+    @nn.compact
+    def __call__(self, values: jax.Array, mask: jax.Array) -> jax.Array:
+        """Outputs (B, T, F of the outputs) of values (B, T, F).
+
+        The mask is not used: padding comes last, so no step that exists ever sees it.
+        """
+        for _ in range(self.layers):
+            values = nn.RNN(self.cell(self.hidden))(values)  # type: ignore[call-arg]
+        return nn.Dense(self.outputs)(values)
+
+
+@dataclass(frozen=True)
+class _Recurrent(LinenModel):
+    """What the three share; they differ in the cell."""
+
+    cell: ClassVar[type[nn.RNNCellBase]]
+    hidden: int = 64
+    layers: int = 1
+
+    def __post_init__(self) -> None:
+        positive_int("hidden", self.hidden)
+        positive_int("layers", self.layers)
+
+    @classmethod
+    def example(cls) -> Self:
+        """A small one."""
+        return cls(hidden=8)
+
+    def module(self, spec: TaskSpec) -> nn.Module:
+        """The module with the outputs of `spec`, for any T."""
+        return RecurrentModule(self.cell, self.hidden, self.layers, spec.output_features)
+
+
+@final
+@dataclass(frozen=True)
+class RNN(_Recurrent):
+    """A plain recurrent network, h' = tanh(W x + U h + b), for any length.
+
+    Source: Elman 1990, "Finding Structure in Time".
+
+    Args:
+      hidden: units H of each layer.
+      layers: how many cells are stacked.
+    """
+
+    name: ClassVar[str] = "rnn"
+    cell: ClassVar[type[nn.RNNCellBase]] = nn.SimpleCell
+
+
+@final
+@dataclass(frozen=True)
+class GRU(_Recurrent):
+    """A recurrent network with gated recurrent units, for any length.
+
+    Source: Cho et al. 2014, arXiv:1406.1078.
+
+    Args:
+      hidden: units H of each layer.
+      layers: how many cells are stacked.
+    """
+
+    name: ClassVar[str] = "gru"
+    cell: ClassVar[type[nn.RNNCellBase]] = nn.GRUCell
+
+
+@final
+@dataclass(frozen=True)
+class LSTM(_Recurrent):
+    """A recurrent network with long short-term memory, for any length.
+
+    Source: Hochreiter and Schmidhuber 1997, "Long Short-Term Memory", with the forget gate of Gers
+    et al. 2000.
+
+    Args:
+      hidden: units H of each layer.
+      layers: how many cells are stacked.
+    """
+
+    name: ClassVar[str] = "lstm"
+    cell: ClassVar[type[nn.RNNCellBase]] = nn.OptimizedLSTMCell

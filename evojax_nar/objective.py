@@ -1,0 +1,92 @@
+"""The objective: a pure function of parameters, with the batch inside. Lower loss is better."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import jax
+import jax.numpy as jnp
+
+from evojax_nar import population
+from evojax_nar.population import LOCAL, Members, Placement
+from evojax_nar.types import Batch, Carry, Evaluation, Key, Model, Params, Task, TaskSpec
+
+
+@final
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["data"],
+    meta_fields=["fn", "start", "placement"],
+)
+@dataclass(frozen=True)
+class Objective:
+    """What a strategy minimises.
+
+    Args:
+      fn: `fn(params, data)`, pure, giving a loss (scalar; **lower is better**) or an `Evaluation`.
+        Where `start` is given, `fn(params, data, carry)` giving a pair of that and the next carry.
+      data: a pytree of arrays, the batch; it may be traced, so new data never recompile.
+      start: `start(key, data) -> carry`, the carry of a fresh unroll, for models that are unrolled
+        in segments. None where nothing is carried.
+      placement: the devices and chunks over which a population is spread.
+
+    `fn`, `start` and `placement` are static: use module-level functions or hashable callables,
+    since a new lambda is a new program.
+    """
+
+    fn: Callable[..., Any]
+    data: Any = ()
+    start: Callable[[Key, Any], Carry] | None = None
+    placement: Placement = LOCAL
+
+    def init_carry(self, key: Key) -> Carry:
+        """The carry of a fresh unroll of one parameter set; `()` where nothing is carried."""
+        return () if self.start is None else self.start(key, self.data)
+
+    def __call__(self, params: Params, carry: Carry = ()) -> tuple[Evaluation, Carry]:
+        """Evaluate one parameter set on the batch, or on a segment of a long unroll."""
+        return _run(self.fn, self.start is not None, self.data, params, carry)
+
+    def population(self, members: Members, carries: Carry = ()) -> tuple[Evaluation, Carry]:
+        """Evaluate all N members, in chunks, over the mesh.
+
+        `carries` has a leading axis of N; so has every leaf of what is returned.
+        """
+        run = functools.partial(_run, self.fn, self.start is not None)
+        return population.evaluate(run, self.data, members, carries, self.placement)
+
+    def combine(self, members: Members, weights: jax.Array) -> Params:
+        """Sum of weight (N,) times each member's noise, or its parameters where those are stored.
+
+        In chunks, over the mesh; one parameter-sized reduction between devices.
+        """
+        return population.combine(members, weights, self.placement)
+
+
+def _run(
+    fn: Callable[..., Any], carried: bool, data: Any, params: Params, carry: Carry
+) -> tuple[Evaluation, Carry]:
+    result, carry = fn(params, data, carry) if carried else (fn(params, data), carry)
+    if not isinstance(result, Evaluation):
+        loss = jnp.asarray(result, jnp.float32)
+        result = Evaluation(loss, -loss)
+    # Fitness stays in float32 whatever the forward pass runs in: bfloat16 merges ranks.
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), result), carry
+
+
+@final
+@dataclass(frozen=True)
+class TaskLoss:
+    """`fn(params, batch)` of a task and a model; equal for equal ones, so it never recompiles."""
+
+    task: Task
+    model: Model
+    spec: TaskSpec
+
+    def __call__(self, params: Params, batch: Batch) -> Evaluation:
+        """Judge the model's outputs on the batch by the task."""
+        outputs = self.model.apply(params, batch.inputs, spec=self.spec)
+        return self.task.evaluate(outputs, batch)

@@ -1,0 +1,178 @@
+"""Results of a comparison: what results.json says, and the ways to look at it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import jax
+
+from evojax_nar import config as configs
+from evojax_nar import schema
+from evojax_nar.errors import InputError, reject, unknown
+from evojax_nar.files import load_params, read_json, write_json
+from evojax_nar.folder import ArmFolder
+from evojax_nar.types import Model, Params, Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SCHEMA = "evojax_nar/results/1"
+"""Version of results.json."""
+
+
+@final
+class Results:
+    """A finished comparison in its folder.
+
+    Args:
+      data: the content of results.json.
+      folder: the results folder.
+    """
+
+    def __init__(self, data: dict[str, Any], folder: Path) -> None:
+        self.data = data
+        self.folder = folder
+
+    def __repr__(self) -> str:
+        return f"Results({', '.join(self.names)}; in {str(self.folder)!r})"
+
+    @property
+    def names(self) -> list[str]:
+        """The arms, in their order."""
+        return [arm["name"] for arm in self.data["arms"]]
+
+    def arm(self, name: str) -> dict[str, Any]:
+        """One arm's entry.
+
+        Raises:
+          InputError: for a name that no arm has.
+        """
+        for arm in self.data["arms"]:
+            if arm["name"] == name:
+                return arm
+        raise unknown("arm", name, self.names)
+
+    def table(self) -> None:
+        """Print the table."""
+        from evojax_nar import report
+
+        report.print_table(self.data)
+
+    def plot(self) -> list[Figure]:
+        """Learning curves and generalisation curves, written to the folder and returned."""
+        from evojax_nar import plots
+
+        plots.save(self.data, self.folder)
+        return [plots.curves(self.data), plots.generalisation(self.data)]
+
+    def save(self) -> None:
+        """Write results.json, both plots and the page to the folder."""
+        from evojax_nar import page, plots
+
+        write_json(self.folder / "results.json", self.data)
+        plots.save(self.data, self.folder)
+        page.write(self.data, self.folder)
+
+    @cached_property
+    def plan(self) -> configs.Plan:
+        """The objects of the config, rebuilt.
+
+        Raises:
+          InputError: where the config holds something that only a script can make.
+        """
+        return configs.build(configs.load_yaml(self.folder / "config.yaml"))
+
+    @property
+    def task(self) -> Task:
+        """The task, rebuilt from the config."""
+        return self.plan.task
+
+    @property
+    def model(self) -> Model:
+        """The model, rebuilt from the config."""
+        return self.plan.model
+
+    def parameters(self, arm: str, seed: int) -> Params:
+        """What `arm` deployed for `seed`.
+
+        Raises:
+          InputError: for an unknown arm or seed, or a file that is damaged or of another model.
+        """
+        self.arm(arm)
+        seeds = [entry["seed"] for entry in self.arm(arm)["seeds"]]
+        if seed not in seeds:
+            raise reject("seed", seed, "was not trained", f"give one of {seeds}")
+        spec = self.task.spec
+        template = jax.eval_shape(lambda: self.model.init(jax.random.key(0), spec))
+        return load_params(ArmFolder(self.folder, arm).seed(seed) / "deployed.npz", template)
+
+
+@final
+class Run:
+    """One arm and seed of a comparison: what `train` returns.
+
+    Args:
+      results: the comparison, of this one arm.
+      arm: its name.
+      seed: its seed.
+    """
+
+    def __init__(self, results: Results, arm: str, seed: int) -> None:
+        self.results = results
+        self.arm = arm
+        self.seed = seed
+
+    def __repr__(self) -> str:
+        scores = {size: entry and entry["score"] for size, entry in self.scores.items()}
+        return f"Run({self.arm}, seed {self.seed}, scores {scores})"
+
+    @property
+    def folder(self) -> Path:
+        """The results folder."""
+        return self.results.folder
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """The seed's entry in results.json: scores, cost, curve."""
+        return self.results.arm(self.arm)["seeds"][0]
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """Test size to score, exact match and loss; None where the model cannot run it."""
+        return self.entry["scores"]
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """What was spent."""
+        return self.entry["cost"]
+
+    @property
+    def params(self) -> Params:
+        """What is deployed."""
+        return self.results.parameters(self.arm, self.seed)
+
+
+def load(folder: str | Path) -> Results:
+    """The results in a folder.
+
+    Raises:
+      InputError: where it holds none, or of another version.
+    """
+    path = Path(folder)
+    if not (path / "results.json").exists():
+        state = (
+            "holds a run that is not finished"
+            if (path / "config.yaml").exists()
+            else ("holds no results")
+        )
+        raise reject("run", str(path), state, "give a folder that compare or train has finished")
+    data = read_json(path / "results.json")
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        found = data.get("schema") if isinstance(data, dict) else type(data).__name__
+        raise InputError(
+            f"run={str(path)!r} has a results.json of schema {found!r}, not {SCHEMA!r}; run again "
+            "with this version"
+        )
+    return Results(schema.check_results(data, f"run={str(path)!r}"), path)

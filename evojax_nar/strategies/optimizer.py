@@ -1,0 +1,109 @@
+"""Optax optimisers by name: plain enough for a config, with numbers that can be swept."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, Protocol, final
+
+import optax
+
+from evojax_nar.errors import InputError, finite, reject, unknown
+from evojax_nar.settings import Configurable, build
+
+NAMES = ("adam", "adamw", "nadam", "sgd", "rmsprop", "adagrad", "lion", "lamb", "radam", "yogi")
+
+NOT_NUMBERS = ("mask", "mu_dtype", "accumulator_dtype")
+"""Arguments in optax that are functions or types; an optimiser made in a script may have them."""
+
+
+class Optimizer(Protocol):
+    """Anything with optax's `init` and `update`: every optax gradient transformation."""
+
+    @property
+    def init(self) -> Any:
+        """`init(params) -> state`."""
+        ...
+
+    @property
+    def update(self) -> Any:
+        """`update(gradient, state, params) -> (updates, state)`."""
+        ...
+
+
+@final
+@dataclass(frozen=True)
+class Named(Configurable):
+    """An optax optimiser by its name, its numbers kept in its state by `inject_hyperparams`.
+
+    Args:
+      rule: name of the function in optax, one of `NAMES`.
+      numbers: its keyword arguments, as sorted pairs.
+      clip: largest global norm of the gradient; None for no limit.
+    """
+
+    rule: str
+    numbers: tuple[tuple[str, float | bool], ...]
+    clip: float | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """The mapping that `optimizer(**settings)` makes this from."""
+        clip = {} if self.clip is None else {"clip": self.clip}
+        return {"name": self.rule, **dict(self.numbers), **clip}
+
+    def _transformation(self) -> optax.GradientTransformation:
+        rule = optax.inject_hyperparams(getattr(optax, self.rule))(**dict(self.numbers))
+        if self.clip is None:
+            return rule
+        return optax.chain(optax.clip_by_global_norm(self.clip), rule)
+
+    def init(self, params: Any) -> Any:
+        """State for `params`, hyperparameters included."""
+        return self._transformation().init(params)
+
+    def update(self, gradient: Any, state: Any, params: Any = None) -> Any:
+        """Updates to be added to the parameters, and the next state."""
+        return self._transformation().update(gradient, state, params)
+
+
+def optimizer(name: str, *, clip: float | None = None, **numbers: float | bool) -> Named:
+    """The optax optimiser called `name`, with numbers that a sweep can change without recompiling.
+
+    Args:
+      name: one of `NAMES`.
+      clip: largest global norm of the gradient; None for no limit.
+      **numbers: its keyword arguments in optax, `learning_rate` among them.
+
+    Raises:
+      InputError: for an unknown name or argument, or a number that is not finite.
+    """
+    if name not in NAMES:
+        raise unknown("optimizer", name, NAMES)
+    accepted = inspect.signature(getattr(optax, name)).parameters
+    for key, value in numbers.items():
+        argument = f"optimizer.{key}"
+        if key in NOT_NUMBERS:
+            raise reject(argument, value, "is not a number in optax", "leave it out")
+        if key not in accepted:
+            continue  # `build` names the nearest one
+        if not isinstance(accepted[key].default, bool):
+            finite(argument, value)
+        elif not isinstance(value, bool):
+            raise reject(argument, value, "is not allowed", "give true or false")
+    build("optimizer", {name: getattr(optax, name)}, name, numbers)
+    if clip is not None:
+        finite("optimizer.clip", clip, above=0.0)
+    return Named(name, tuple(sorted(numbers.items())), clip)
+
+
+def as_optimizer(argument: str, value: Any) -> Optimizer:
+    """`value` as an optimiser: an optax transformation as it is, or a mapping from a config."""
+    if isinstance(value, dict):
+        if "name" not in value:
+            raise InputError(f"{argument}={value!r} has no name; add one such as name: adam")
+        return optimizer(**value)
+    if callable(getattr(value, "init", None)) and callable(getattr(value, "update", None)):
+        return value
+    raise InputError(
+        f"{argument}={value!r} is not an optimiser; give an optax one such as optax.adam(1e-2)"
+    )

@@ -1,0 +1,54 @@
+"""Tasks, one file a family. A task that is not exported here does not exist."""
+
+import inspect
+from typing import Any
+
+from evojax_nar.errors import unknown
+from evojax_nar.settings import build
+from evojax_nar.tasks.copy import Copy, Reverse
+from evojax_nar.tasks.parity import Parity
+from evojax_nar.tasks.sequence import SequenceTask
+from evojax_nar.tasks.sort import Sort, SortLetters, SortWords
+
+__all__ = [
+    "ALL",
+    "Copy",
+    "Parity",
+    "Reverse",
+    "Sort",
+    "SortLetters",
+    "SortWords",
+    "describe",
+    "get",
+    "names",
+]
+
+ALL: tuple[type[SequenceTask], ...] = (Parity, Copy, Reverse, Sort, SortLetters, SortWords)
+"""Every built-in task; one line here puts a new one on the command line and under test."""
+
+_KNOWN = {task.name: task for task in ALL}
+
+
+def names() -> list[str]:
+    """What the tasks are called on the command line and in a config."""
+    return list(_KNOWN)
+
+
+def get(name: str, **settings: Any) -> SequenceTask:
+    """The task called `name`, made from plain settings.
+
+    Raises:
+      InputError: for an unknown name or setting, naming the nearest one.
+    """
+    return build("task", _KNOWN, name, settings)
+
+
+def describe(name: str) -> str:
+    """What the task called `name` asks for, in one line.
+
+    Raises:
+      InputError: for an unknown name.
+    """
+    if name not in _KNOWN:
+        raise unknown("task", name, _KNOWN)
+    return (inspect.getdoc(_KNOWN[name]) or "").partition("\n")[0]

@@ -1,0 +1,205 @@
+"""The words of the package: small data types and the protocols that everything else meets.
+
+Shape letters used in every docstring: B batch, T time steps, F features, D parameters,
+N population, S seeds, H hidden units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import jax
+
+if TYPE_CHECKING:
+    from evojax_nar.objective import Objective
+
+Params: TypeAlias = Any
+"""A pytree of arrays: the parameters of one model, D numbers in all."""
+Carry: TypeAlias = Any
+"""What one segment of a long unroll hands to the next; `()` where nothing is carried."""
+State: TypeAlias = Any
+"""What a strategy needs for its next step, and nothing else: a pytree of static shapes."""
+Key: TypeAlias = jax.Array
+"""A typed random key, as made by `jax.random.key`; consumed once."""
+
+
+class Evaluation(NamedTuple):
+    """How good one parameter set is on one batch.
+
+    `loss` is always minimised and is what a gradient can follow; `score` is always maximised and
+    need not be differentiable; `metrics` are further named numbers for people to read. Every leaf
+    is a float32 scalar, or has a leading axis of N where a population was evaluated.
+    """
+
+    loss: jax.Array
+    score: jax.Array
+    metrics: Mapping[str, jax.Array] = {}
+
+
+class Info(NamedTuple):
+    """What one `Strategy.step` reports; nothing in it is needed by the next step."""
+
+    loss: jax.Array
+    """Loss of the step: the mean over the finite members, or of the one parameter set. float32."""
+    score: jax.Array
+    """Score of the step, likewise. float32."""
+    forwards: jax.Array
+    """Evaluations of the objective that were a forward pass, with or without a gradient. int32."""
+    backwards: jax.Array
+    """Evaluations of the objective that also ran the backward pass. int32."""
+    healthy: jax.Array
+    """False where not one evaluation of the step was finite; the state is then unchanged. bool."""
+    diagnostics: Mapping[str, jax.Array]
+    """Named scalars for logs."""
+
+
+class Cost(NamedTuple):
+    """What one `Strategy.step` spends, in evaluations of the objective: see `Info`."""
+
+    forwards: int
+    backwards: int
+
+    def forward_equivalents(self, examples: int) -> int:
+        """Cost of the step on a batch of `examples`: forward 1 and backward 2, per example."""
+        return examples * (self.forwards + BACKWARD_COST * self.backwards)
+
+
+BACKWARD_COST = 2
+"""A backward pass counts as two forward passes, so that a gradient step costs 3 an example."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One array that a task hands to a model or expects from it.
+
+    `kind` is how its numbers are read: `bits` (independent, 0 or 1, sigmoid logits),
+    `categorical` (one of `features` classes, softmax logits) or `scalar` (real numbers).
+    `location` says what there is one of them for: `sequence` is one a time step.
+    """
+
+    name: str
+    kind: str
+    features: int
+    location: str = "sequence"
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What a model must know of a task to be built for it.
+
+    `max_size` is the largest training size and `max_length` the time steps T of a batch padded to
+    it. Models that are built for one fixed length are built for that one.
+    """
+
+    name: str
+    inputs: tuple[Field, ...]
+    outputs: tuple[Field, ...]
+    max_size: int
+    max_length: int
+
+    @property
+    def input_features(self) -> int:
+        """F of the inputs, all fields side by side."""
+        return sum(field.features for field in self.inputs)
+
+    @property
+    def output_features(self) -> int:
+        """F of the outputs, all fields side by side."""
+        return sum(field.features for field in self.outputs)
+
+
+class Sequence(NamedTuple):
+    """Model inputs in time. Padding is zero in both."""
+
+    values: jax.Array
+    """(B, T, F) float32."""
+    mask: jax.Array
+    """(B, T) bool: the steps that exist."""
+
+
+class Batch(NamedTuple):
+    """B examples of a task, padded to a static maximum."""
+
+    inputs: Sequence
+    targets: jax.Array
+    """(B, T) int32 for categorical outputs, else (B, T, F) float32."""
+    mask: jax.Array
+    """(B, T) bool: the steps at which an output is judged."""
+    size: jax.Array
+    """(B,) int32: the size of each example."""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Makes batches of any size on the device, and judges a model's outputs."""
+
+    @property
+    def train_sizes(self) -> Any:
+        """Sizes trained on, a tuple of ints. Any: a dataclass may declare what it converts from."""
+        ...
+
+    @property
+    def test_sizes(self) -> Any:
+        """Sizes judged at, a tuple of ints."""
+        ...
+
+    @property
+    def spec(self) -> TaskSpec:
+        """Inputs, outputs and the largest training size."""
+        ...
+
+    def length(self, size: int) -> int:
+        """Time steps T of a batch padded to `size`."""
+        ...
+
+    def sample(self, key: Key, size: Any, *, max_size: int, batch: int) -> Batch:
+        """`batch` examples of `size` (a number, traced or not, or (B,)), padded to `max_size`."""
+        ...
+
+    def evaluate(self, outputs: jax.Array, batch: Batch) -> Evaluation:
+        """Loss, score and metrics of `outputs` (B, T, F of the outputs), means over the batch."""
+        ...
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A pure function with parameters. Built-in ones hold a flax linen module."""
+
+    def max_size(self, spec: TaskSpec) -> int | None:
+        """The largest size that the model can run when built for `spec`; None for no limit."""
+        ...
+
+    def init(self, key: Key, spec: TaskSpec) -> Params:
+        """Fresh parameters, float32."""
+        ...
+
+    def apply(self, params: Params, inputs: Sequence, *, spec: TaskSpec) -> jax.Array:
+        """Outputs (B, T, F of the outputs), as logits where they are bits or classes."""
+        ...
+
+
+@runtime_checkable
+class Strategy(Protocol):
+    """A training algorithm, with or without gradients. Frozen and hashable: sizes are static."""
+
+    @property
+    def cost(self) -> Cost:
+        """What one step spends. The trainer plans with it and counts what `Info` reports."""
+        ...
+
+    def init(self, key: Key, params: Params) -> State:
+        """The state before the first step; numeric hyperparameters are copied into it."""
+        ...
+
+    def step(self, key: Key, state: State, objective: Objective) -> tuple[State, Info]:
+        """One generation, or one gradient step."""
+        ...
+
+    def params(self, state: State) -> Params:
+        """What is deployed: shaped like the `params` that `init` was given."""
+        ...
+
+
+ObjectiveFunction: TypeAlias = Callable[..., Any]

@@ -1,0 +1,38 @@
+"""What holds for the whole suite: four fake devices, fixed seeds, and no warning of our own."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+
+# The fake devices are those of the CPU, so an accelerator that happens to be there is left alone.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 4)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("filterwarnings", "error:::evojax_nar")
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds() -> None:
+    """No test depends on the ones before it through numpy's or Python's global generator."""
+    np.random.seed(0)  # noqa: NPY002
+    random.seed(0)
+
+
+@pytest.fixture(scope="module")
+def quick_compile() -> Iterator[None]:
+    """Programs are compiled with few optimisations, for modules that compile many and run each
+    of them briefly: it halves their time.
+    """
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
