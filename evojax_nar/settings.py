@@ -71,6 +71,10 @@ def _describe(value: Any, depth: int) -> str:
     if isinstance(value, Mapping):
         items = [f"{key}={_describe(item, depth + 1)}" for key, item in sorted(value.items())]
         return f"{{{', '.join(items)}}}"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [field.name for field in dataclasses.fields(value) if field.repr]
+        said = [f"{name}={_describe(getattr(value, name), depth + 1)}" for name in fields]
+        return f"{type(value).__module__}.{type(value).__qualname__}({', '.join(said)})"
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from evojax_nar import cost
 from evojax_nar.budget import Arm, Budget
@@ -25,7 +24,8 @@ from evojax_nar.folder import ArmFolder
 from evojax_nar.objective import Objective, TaskLoss
 from evojax_nar.population import LOCAL, Placement
 from evojax_nar.strategies.base import keep_if
-from evojax_nar.types import BACKWARD_COST, Info, Key, Params, State
+from evojax_nar.tally import Tally, count, record, verdict
+from evojax_nar.types import Key, Params, State
 
 EVALUATIONS = 40
 """Epochs that a counted budget is divided into."""
@@ -73,33 +73,6 @@ class Progress(NamedTuple):
     """What would be deployed: the best so far by validation loss."""
     deployed_loss: jax.Array
     """(S,) float32, that loss."""
-
-
-@dataclass
-class Tally:
-    """What one seed has spent, counted, and why it stopped."""
-
-    seed: int
-    steps: int = 0
-    examples: int = 0
-    forwards: int = 0
-    backwards: int = 0
-    device_seconds: float = 0.0
-    stopped: str | None = None
-
-    @property
-    def forward_equivalents(self) -> int:
-        """Forward passes and backward passes, per example, in units of a forward pass."""
-        return self.forwards + BACKWARD_COST * self.backwards
-
-    def spent(self, kind: str) -> float:
-        """How much of a budget of this kind is gone."""
-        return {
-            "forwards": self.forward_equivalents,
-            "examples": self.examples,
-            "generations": self.steps,
-            "seconds": self.device_seconds,
-        }[kind]
 
 
 class Outcome(NamedTuple):
@@ -278,7 +251,7 @@ def train_group(
             active, info = jax.block_until_ready(log)
             elapsed = time.perf_counter() - begin
             epoch += 1
-            ran = _count(tallies, active, info, group.arm.batch, elapsed)
+            ran = count(tallies, active, info, group.arm.batch, elapsed)
 
             current = jax.vmap(group.arm.strategy.params)(progress.strategy)
             judged = evaluator.in_distribution(
@@ -298,13 +271,13 @@ def train_group(
                 healthy = bool(progress.healthy[row])
                 left = group.allowed(tally, None if replay is None else replay[row])
                 best = float(progress.deployed_loss[row])
-                tally.stopped = _verdict(healthy, best, settings.stop_loss, left)
+                tally.stopped = verdict(healthy, best, settings.stop_loss, left)
                 if tally.stopped == "unhealthy":
                     warn(
                         f"seed {tally.seed} stopped at step {tally.steps}: not one evaluation of "
                         "its last step was finite; what it had deployed before stays"
                     )
-                records.append(_record(row, epoch, tally, active, info, judged, best, monitored))
+                records.append(record(row, epoch, tally, active, info, judged, best, monitored))
                 metrics[row].append(records[-1])
             watch(records)
 
@@ -342,68 +315,3 @@ def _deploy(progress: Progress, current: Params, better: jax.Array, loss: jax.Ar
         deployed=jax.vmap(keep_if)(better, current, progress.deployed),
         deployed_loss=jnp.where(better, loss, progress.deployed_loss),
     )
-
-
-def _count(
-    tallies: list[Tally], active: jax.Array, info: Info, batch: int, elapsed: float
-) -> list[bool]:
-    """Add what an epoch really did to the tallies; which seeds took part in it."""
-    done = np.asarray(active)  # (S, K) bool
-    forwards = (np.asarray(info.forwards, np.int64) * done).sum(1) * batch
-    backwards = (np.asarray(info.backwards, np.int64) * done).sum(1) * batch
-    for row, tally in enumerate(tallies):
-        steps = int(done[row].sum())
-        if steps == 0:
-            continue
-        tally.steps += steps
-        tally.examples += steps * batch
-        tally.forwards += int(forwards[row])
-        tally.backwards += int(backwards[row])
-        # The seeds of a group share the device: each is charged its part of the time.
-        tally.device_seconds += elapsed / len(tallies)
-    return [bool(row.any()) for row in done]
-
-
-def _verdict(healthy: bool, best: float, stop_loss: float | None, left: int) -> str | None:
-    if not healthy:
-        return "unhealthy"
-    if stop_loss is not None and best <= stop_loss:
-        return "target"
-    return "budget" if left < 1 else None
-
-
-def _record(
-    row: int,
-    epoch: int,
-    tally: Tally,
-    active: jax.Array,
-    info: Info,
-    judged: Judged,
-    best: float,
-    monitored: dict[int, Judged | None],
-) -> dict[str, Any]:
-    """One line of the metrics of a seed: the epoch's means, and what it would deploy now."""
-    done = np.asarray(active[row])
-
-    def mean(values: jax.Array) -> float:
-        return float(np.mean(np.asarray(values[row], np.float64)[done]))
-
-    return {
-        "seed": tally.seed,
-        "epoch": epoch,
-        "step": tally.steps,
-        "forward_equivalents": tally.forward_equivalents,
-        "examples": tally.examples,
-        "generations": tally.steps,
-        "train_loss": mean(info.loss),
-        "train_score": mean(info.score),
-        "validation_loss": float(judged.loss[row]),
-        "validation_score": float(judged.score[row]),
-        "deployed_loss": best,
-        "scores": {
-            str(s): None if j is None else float(j.score[row]) for s, j in monitored.items()
-        },
-        "diagnostics": {name: mean(values) for name, values in info.diagnostics.items()},
-        "stopped": tally.stopped,
-        "device_seconds": tally.device_seconds,
-    }

@@ -31,8 +31,8 @@ class ProductMemory(nn.Module):
 
     @nn.compact
     def __call__(self, values: jax.Array) -> jax.Array:
-        # The slope of this hard sigmoid is zero beyond -1 and 1. There a gradient sees nothing,
-        # and evolution just tries the other side.
+        # Clipping makes factors of exactly -1 and 1 easy to reach, so that a product of a thousand
+        # of them does not fade.
         factors = jnp.clip(nn.Dense(self.hidden)(values), -1.0, 1.0)
         memory = jnp.cumprod(factors, axis=1)
         return nn.Dense(self.outputs)(memory)

@@ -373,7 +373,7 @@ def test_fingerprint_is_the_same_in_another_process() -> None:
 
 
 def test_lstm_learns_parity() -> None:
-    task: Any = Parity(train_sizes=range(1, 5))
+    task = Parity(train_sizes=range(1, 5))
     model, optimizer = LSTM(hidden=8), optax.adam(0.02)
     loss = TaskLoss(task, model, task.spec)
     params = model.init(jax.random.key(1), task.spec)

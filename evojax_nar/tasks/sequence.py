@@ -140,7 +140,7 @@ def predictions(field: Field, outputs: jax.Array, batch: Batch) -> jax.Array:
         answers = outputs.argmax(axis=-1)
         missing = jnp.isnan(outputs).any(axis=-1)
     elif field.kind == "bits":
-        answers = outputs > 0
+        answers = (outputs > 0).astype(jnp.int32)
         missing = jnp.isnan(outputs)
         judged = judged[..., None]
     else:
@@ -156,7 +156,7 @@ def truth(field: Field, batch: Batch) -> jax.Array:
     if field.kind == "scalar":
         return predictions(field, batch.targets, batch)
     judged = batch.mask if field.kind == "categorical" else batch.mask[..., None]
-    return jnp.where(judged, batch.targets, NO_ANSWER).astype(jnp.int32)
+    return jnp.where(judged, batch.targets.astype(jnp.int32), NO_ANSWER)
 
 
 def _step_loss(field: Field, outputs: jax.Array, targets: jax.Array) -> jax.Array:
