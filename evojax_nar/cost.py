@@ -75,8 +75,9 @@ def _count_equation(equation: Any) -> float:
     if name.startswith(("reduce", "arg", "cum")):
         return float(equation.invars[0].aval.size)
     if name == "sort":
-        size = equation.invars[0].aval.size
-        return float(size * max(1.0, math.log2(max(size, 2))))
+        operand = equation.invars[0].aval
+        length = operand.shape[equation.params["dimension"]]
+        return float(operand.size * math.log2(max(length, 2)))
     return float(sum(getattr(out.aval, "size", 1) for out in equation.outvars))
 
 

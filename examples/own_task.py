@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> nar.Results:
             "adam": nar.Arm(nar.strategies.Gradient(optax.adam(0.02)), batch=32),
         },
         seeds=3,
-        budget=nar.Budget(forwards=2e5 if options.quick else 4e6),
+        budget=nar.Budget(forwards=1.5e5 if options.quick else 4e6),
         out=options.out,
         progress=False,
     )

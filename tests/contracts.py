@@ -7,6 +7,8 @@ promise beyond this is in `strategy_contracts`.
 from __future__ import annotations
 
 import ast
+import collections
+import copy
 import functools
 import importlib
 import inspect
@@ -30,9 +32,10 @@ from evojax_nar.evaluator import sample_mixture
 from evojax_nar.models import LinenModel
 from evojax_nar.objective import Objective, TaskLoss
 from evojax_nar.tasks import SequenceTask
-from evojax_nar.types import Batch, Info, Params
+from evojax_nar.types import Batch, Evaluation, Info, Params, Sequence, TaskSpec
 
 KEY = jax.random.key(2026)
+BATCH = 4
 
 # Folders: what is in a file of one is known to it.
 
@@ -75,7 +78,9 @@ def unlisted_components(
     """
     found = set()
     for path in Path(package.__path__[0]).glob("*.py"):
-        module = importlib.import_module(f"{package.__name__}.{path.stem}".removesuffix(".__init__"))
+        module = importlib.import_module(
+            f"{package.__name__}.{path.stem}".removesuffix(".__init__")
+        )
         for cls in vars(module).values():
             if not inspect.isclass(cls) or cls.__module__ != module.__name__:
                 continue
@@ -115,46 +120,71 @@ def settings_build_an_equal_one(component: Any, get: Callable[..., Any]) -> None
 
 # Tasks and models: both are trained by the same few lines.
 
+traces: collections.Counter[str] = collections.Counter()
+
+
+@functools.partial(jax.jit, static_argnames="task")
+def held_out(task: SequenceTask, key: jax.Array) -> Batch:
+    """Fresh examples of the training sizes."""
+    return sample_mixture(task, key, 256)
+
+
+@functools.partial(jax.jit, static_argnames="task")
+def evaluate(task: SequenceTask, outputs: Any, batch: Batch) -> Evaluation:
+    """Compiled once for all the checks that use it."""
+    return task.evaluate(outputs, batch)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "spec"))
+def apply(model: LinenModel, params: Params, inputs: Sequence, spec: TaskSpec) -> jax.Array:
+    """Likewise."""
+    traces["apply"] += 1
+    return model.apply(params, inputs, spec=spec)
+
 
 @functools.partial(jax.jit, static_argnames=("task", "model", "steps"))
-def train(task: SequenceTask, model: LinenModel, key: jax.Array, steps: int) -> jax.Array:
-    """Score on 256 fresh examples of the training sizes, after `steps` steps of Adam."""
+def train(task: SequenceTask, model: LinenModel, key: jax.Array, steps: int) -> Params:
+    """The parameters after `steps` steps of Adam on training sizes."""
     adam = strategies.Gradient(strategies.optimizer("adam", learning_rate=0.01))
     loss = TaskLoss(task, model, task.spec)
-    init_key, train_key, held_out_key = jax.random.split(key, 3)
 
     def body(state: Any, key: jax.Array) -> tuple[Any, Info]:
         return adam.step(key, state, Objective(loss, sample_mixture(task, key, 64)))
 
-    state = adam.init(train_key, model.init(init_key, task.spec))
-    state, _ = jax.lax.scan(body, state, jax.random.split(train_key, steps))
-    return loss(adam.params(state), sample_mixture(task, held_out_key, 256)).score
+    state = adam.init(key, model.init(key, task.spec))
+    return adam.params(jax.lax.scan(body, state, jax.random.split(key, steps))[0])
 
 
-def perfect(task: SequenceTask, batch: Batch) -> jax.Array:
-    """Outputs (B, T, F) that are right wherever they are judged."""
-    if batch.targets.ndim == 2:
-        return 40 * jax.nn.one_hot(batch.targets, task.spec.output_features)
-    bits = task.spec.outputs[0].kind == "bits"
-    return 40 * (2 * batch.targets - 1) if bits else batch.targets
+def score(task: SequenceTask, model: LinenModel, params: Params) -> float:
+    """Score on examples that training has not seen."""
+    batch = held_out(task, jax.random.key(7))
+    return float(evaluate(task, apply(model, params, batch.inputs, task.spec), batch).score)
 
 
 def best_constant_score(task: SequenceTask) -> float:
     """The best score of an output that is the same at every step: what knows nothing gets."""
-    batch = sample_mixture(task, KEY, 256)
-    shape = (*batch.mask.shape, task.spec.output_features)
-    constants = [
-        jnp.zeros(shape).at[..., feature].set(value)
-        for feature in range(shape[-1])
-        for value in (-1.0, 0.0, 0.25, 0.5, 0.75, 1.0)
-    ]
-    return float(jax.vmap(lambda given: task.evaluate(given, batch).score)(jnp.stack(constants)).max())
+    batch = held_out(task, KEY)
+    scores = []
+    for feature in range(task.spec.output_features):
+        for value in (-1.0, 0.0, 0.25, 0.5, 0.75, 1.0):
+            outputs = np.zeros((*batch.mask.shape, task.spec.output_features), np.float32)
+            outputs[..., feature] = value
+            scores.append(float(evaluate(task, outputs, batch).score))
+    return max(scores)
+
+
+def perfect(task: SequenceTask, batch: Batch) -> np.ndarray:
+    """Outputs (B, T, F) that are right wherever they are judged."""
+    targets = np.asarray(batch.targets)
+    if targets.ndim == 2:
+        return 40 * np.eye(task.spec.output_features, dtype=np.float32)[targets]
+    return 40 * (2 * targets - 1) if task.spec.outputs[0].kind == "bits" else targets
 
 
 def task_is_learned(task: SequenceTask, model: LinenModel) -> None:
     """A small recurrent network gets far beyond what knows nothing."""
     assert best_constant_score(task) < 0.6
-    assert float(train(task, model, KEY, steps=500)) >= 0.9
+    assert score(task, model, train(task, model, KEY, steps=500)) >= 0.9
 
 
 def batches_are_well_formed(task: SequenceTask) -> None:
@@ -162,6 +192,7 @@ def batches_are_well_formed(task: SequenceTask) -> None:
     largest, batch = task.spec.max_size, 8
     assert task.spec.max_length == task.length(largest)
     assert largest == max(task.train_sizes)
+    chex.clear_trace_counter()
 
     @jax.jit
     @chex.assert_max_traces(n=1)
@@ -201,81 +232,89 @@ def _check_batch(task: SequenceTask, given: Batch, batch: int) -> None:
 
 def outputs_are_judged(task: SequenceTask) -> None:
     """Right outputs get a score of 1 and no loss; NaN is never right; padding does not matter."""
-    batch = sample_mixture(task, KEY, 16)
+    batch = held_out(task, KEY)
     right = perfect(task, batch)
-    result = task.evaluate(right, batch)
+    result = evaluate(task, right, batch)
     assert (float(result.score), float(result.metrics["exact"])) == (1.0, 1.0)
     assert float(result.loss) < 1e-6
     chex.assert_shape(jax.tree.leaves(result), ())
     chex.assert_type(jax.tree.leaves(result), jnp.float32)
-    padded = jnp.where(batch.mask[..., None], right, jnp.nan)
-    chex.assert_trees_all_equal(task.evaluate(padded, batch), result)
-    broken = task.evaluate(jnp.full_like(right, jnp.nan), batch)
+    padded = np.where(np.asarray(batch.mask)[..., None], right, np.float32(np.nan))
+    chex.assert_trees_all_equal(evaluate(task, padded, batch), result)
+    broken = evaluate(task, np.full_like(right, np.nan), batch)
     assert math.isnan(broken.loss)
     assert float(broken.score) == 0
-    gradient = jax.grad(lambda outputs: task.evaluate(outputs, batch).loss)(0.1 + 0 * right)
+    slope = jax.jit(jax.grad(lambda outputs: task.evaluate(outputs, batch).loss))
+    gradient = np.asarray(slope(np.full_like(right, 0.1)))
     assert np.isfinite(gradient).all()
-    assert np.asarray(gradient).any()
+    assert gradient.any()
+
+
+@functools.partial(jax.jit, static_argnames=("model", "spec"))
+def fresh(model: LinenModel, key: jax.Array, spec: TaskSpec) -> Params:
+    return model.init(key, spec)
 
 
 def model_is_a_pure_function(model: LinenModel, task: SequenceTask) -> None:
     """Same key, same float32 parameters; outputs of the right shape, example by example."""
     spec = task.spec
-    params, twin = (model.init(KEY, spec) for _ in range(2))
+    params, twin = fresh(model, KEY, spec), fresh(model, KEY, spec)
     chex.assert_trees_all_equal(params, twin)
-    other = jax.tree.leaves(model.init(jax.random.key(1), spec))
+    other = jax.tree.leaves(fresh(model, jax.random.key(1), spec))
     assert any((a != b).any() for a, b in zip(jax.tree.leaves(params), other, strict=True))
     chex.assert_type(jax.tree.leaves(params), jnp.float32)
 
-    @jax.jit
-    @chex.assert_max_traces(n=1)
-    def apply(params: Params, inputs: Any) -> jax.Array:
-        return model.apply(params, inputs, spec=spec)
-
-    batches = [sample_mixture(task, key, 4) for key in jax.random.split(KEY)]
-    outputs = [apply(params, batch.inputs) for batch in batches]
-    chex.assert_shape(outputs, (4, spec.max_length, spec.output_features))
+    batch = jax.jit(lambda key: sample_mixture(task, key, BATCH))
+    inputs = batch(KEY).inputs
+    outputs = apply(model, params, inputs, spec)
+    chex.assert_shape(outputs, (BATCH, spec.max_length, spec.output_features))
     chex.assert_type(outputs, jnp.float32)
+    before = traces["apply"]
+    apply(model, params, batch(jax.random.key(1)).inputs, spec)
     # Each example by itself, and each of a stack of parameters by itself.
-    inputs = batches[0].inputs
-    for row in range(2):
-        alone = jax.tree.map(lambda leaf, row=row: jnp.stack([leaf[row]] * 4), inputs)
-        np.testing.assert_allclose(apply(params, alone)[0], outputs[0][row], rtol=1e-5, atol=1e-6)
-    stack = jax.tree.map(lambda leaf: jnp.stack([leaf, 0.5 * leaf]), params)
-    both = jax.vmap(lambda own: model.apply(own, inputs, spec=spec))(stack)
-    halved = apply(jax.tree.map(lambda leaf: 0.5 * leaf, params), inputs)
-    np.testing.assert_allclose(both[0], outputs[0], rtol=1e-5, atol=1e-6)
+    for row in range(BATCH):
+        alone = jax.tree.map(lambda leaf, row=row: np.stack([leaf[row]] * BATCH), inputs)
+        given = apply(model, params, alone, spec)[0]
+        np.testing.assert_allclose(given, outputs[row], rtol=1e-5, atol=1e-6)
+    halves = jax.tree.map(lambda leaf: 0.5 * np.asarray(leaf), params)
+    halved = apply(copy.copy(model), halves, inputs, spec)
+    assert traces["apply"] == before, "nothing new, and an equal model is the same program"
+    stack = jax.tree.map(lambda *leaves: np.stack(leaves), params, halves)
+    both = jax.jit(jax.vmap(lambda own: model.apply(own, inputs, spec=spec)))(stack)
+    np.testing.assert_allclose(both[0], outputs, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(both[1], halved, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(outputs, halved, atol=1e-3)
 
 
 def model_knows_its_limit(model: LinenModel, task: SequenceTask) -> None:
     """Three times the training size runs, and padding changes no output; or a limit is named."""
     spec, far = task.spec, 3 * task.spec.max_size
-    params = model.init(KEY, spec)
+    params = fresh(model, KEY, spec)
     limit = model.max_size(spec)
-    long = task.sample(KEY, far, max_size=far, batch=2).inputs
+    long = task.sample(KEY, far, max_size=far, batch=BATCH).inputs
     if limit is not None:
         assert isinstance(limit, int)
         assert limit >= spec.max_size
         with pytest.raises(InputError, match=r"inputs has T="):
-            model.apply(params, long, spec=spec)
+            apply(model, params, long, spec)
         return
-    outputs = model.apply(params, long, spec=spec)
-    chex.assert_shape(outputs, (2, task.length(far), spec.output_features))
+    outputs = apply(model, params, long, spec)
+    chex.assert_shape(outputs, (BATCH, task.length(far), spec.output_features))
     assert np.isfinite(outputs).all()
-    short = task.sample(KEY, 2, max_size=spec.max_size, batch=2).inputs
-    added = [(0, 0), (0, 5)]
-    padded = short._replace(
-        values=jnp.pad(short.values, [*added, (0, 0)]), mask=jnp.pad(short.mask, added)
+    short = task.sample(KEY, 2, max_size=spec.max_size, batch=BATCH).inputs
+    time, added = spec.max_length, task.length(far) - spec.max_length
+    padded = Sequence(
+        jnp.pad(short.values, [(0, 0), (0, added), (0, 0)]),
+        jnp.pad(short.mask, [(0, 0), (0, added)]),
     )
     exists = np.asarray(short.mask)
-    ours, theirs = (model.apply(params, given, spec=spec) for given in (padded, short))
-    same = np.asarray(ours)[:, : exists.shape[1]][exists], np.asarray(theirs)[exists]
-    np.testing.assert_allclose(*same, rtol=1e-5, atol=1e-6)
+    ours = np.asarray(apply(model, params, padded, spec))[:, :time]
+    theirs = np.asarray(apply(model, params, short, spec))
+    np.testing.assert_allclose(ours[exists], theirs[exists], rtol=1e-5, atol=1e-6)
 
 
 def model_learns(model: LinenModel) -> None:
     """Three bits are given back in reverse, which takes memory or the sight of all of them."""
     task = tasks.Reverse(train_sizes=(1, 2, 3), test_sizes=(3,), width=1)
     assert best_constant_score(task) < 0.6
-    assert float(train(task, model, KEY, steps=300)) >= 0.95
+    assert score(task, model, train(task, model, KEY, steps=300)) >= 0.95

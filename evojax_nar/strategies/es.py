@@ -29,7 +29,7 @@ from evojax_nar.strategies.optimizer import Optimizer, as_optimizer, optimizer
 from evojax_nar.strategies.shaping import RULES, Shaping, centered_rank
 from evojax_nar.types import Cost, Info, Key, Params
 
-Schedule = Callable[[jax.Array], jax.Array]
+Schedule = Callable[[jax.Array], Any]
 
 
 class ESState(NamedTuple):

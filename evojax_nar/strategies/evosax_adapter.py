@@ -78,7 +78,8 @@ class Evosax(Base):
 
     Distribution-based strategies deploy their mean, population-based ones the best member of
     their current population. The first step of a population-based strategy evaluates its first
-    population, at the cost of any other step.
+    population, at the cost of any other step. A step that would make a finite state infinite or NaN
+    is not taken, and reported as not healthy.
 
     Args:
       algorithm: name in evosax, such as "SNES", "CMA_ES", "Sep_CMA_ES" or "SimpleGA".
@@ -89,8 +90,9 @@ class Evosax(Base):
       fitness: "loss" or "score".
 
     Raises:
-      InputError: for a name that is unknown or excluded, a parameter that it does not have, or a
-        model for which its state would not fit into memory (before anything is allocated).
+      InputError: for a name that is unknown or excluded, a parameter that it does not have, a
+        population that does not suit it, or a model for which its state would not fit into memory
+        (before anything is allocated).
     """
 
     name: ClassVar[str] = "evosax"
@@ -139,6 +141,7 @@ class Evosax(Base):
     def init(self, key: Key, params: Params) -> EvosaxState:
         """State with `params` as the mean, or as the middle of the first population."""
         params = float_params(params)
+        self._refuse_too_many_members(params)
         self._refuse_what_does_not_fit(params)
         return self._init(key, params)
 
@@ -162,6 +165,7 @@ class Evosax(Base):
             lambda new, old: jax.lax.convert_element_type(new, old.dtype), inner, state.inner
         )
         info = population_info(evaluation, losses, {})
+        info = info._replace(healthy=info.healthy & _stays_finite(state.inner, inner))
         new = state._replace(inner=inner, begun=jnp.asarray(True))
         return keep_if(info.healthy, new, state), info
 
@@ -249,6 +253,15 @@ class Evosax(Base):
         """
         return defaults.replace(**{**self._numbers(defaults), **hyperparameters})
 
+    def _refuse_too_many_members(self, params: Params) -> None:
+        """Raise where a rate of LM-MA-ES, N / D, would be 2 or more and its state NaN."""
+        count = sum(leaf.size for leaf in jax.tree.leaves(params))
+        if self.algorithm == "LM_MA_ES" and self.population >= 2 * count:
+            raise InputError(
+                f"population={self.population} is too large for {self.algorithm} and a model of "
+                f"{count} parameters; give fewer than {2 * count} members"
+            )
+
     def _refuse_what_does_not_fit(self, params: Params) -> None:
         """Raise before anything of the state's size is allocated."""
         state = jax.eval_shape(lambda: self._init(jax.random.key(0), params))
@@ -297,6 +310,15 @@ def _numeric(evosax_params: Any) -> dict[str, jax.Array]:
     }
 
 
+def _stays_finite(old: Any, new: Any) -> jax.Array:
+    """Whether every number of the state that was finite still is; infinite archives may stay so."""
+    broken = [
+        (jnp.isfinite(before) & ~jnp.isfinite(after)).any()
+        for before, after in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True)
+    ]
+    return ~jnp.stack(broken).any()
+
+
 def _finite_losses(losses: jax.Array) -> jax.Array:
     """Losses (N,) with each non-finite one a little worse than the worst finite one.
 
@@ -306,4 +328,4 @@ def _finite_losses(losses: jax.Array) -> jax.Array:
     worst = jnp.max(jnp.where(ok, losses, -jnp.inf))
     best = jnp.min(jnp.where(ok, losses, jnp.inf))
     replacement = jnp.where(ok.any(), worst + 1e-3 * (worst - best) + 1e-6 * jnp.abs(worst), 0.0)
-    return jnp.where(ok, losses, replacement)
+    return jnp.where(ok, losses, jnp.minimum(replacement, jnp.finfo(losses.dtype).max))

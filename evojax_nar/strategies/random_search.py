@@ -97,4 +97,4 @@ class RandomSearch(Base):
     @classmethod
     def example(cls) -> Example:
         """Wide draws: the example problem is small enough to be hit by chance."""
-        return Example(cls(population=64, sigma=0.5), steps=60)
+        return Example(cls(population=256, sigma=0.4), steps=60)

@@ -34,6 +34,11 @@ def z_score(losses: jax.Array) -> jax.Array:
     finite = jnp.isfinite(losses)
     worst = jnp.max(jnp.where(finite, losses, -jnp.inf))
     filled = jnp.where(finite, losses, jnp.where(jnp.isfinite(worst), worst, 0))
+    # Shifted and scaled to [0, 1], which leaves the result as it is and losses that differ little
+    # their differences. The squares of what is clipped would overflow.
+    filled = jnp.clip(filled, -1e15, 1e15)
+    filled = filled - filled.min()
+    filled = filled / jnp.maximum(filled.max(), jnp.finfo(losses.dtype).tiny)
     centred = filled - filled.mean()
     return centred / (jnp.sqrt(jnp.mean(centred**2)) + 1e-8)
 
