@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evojax_nar import loggers, models, noise, strategies, tasks
+    from evojax_nar import loggers, models, noise, strategies, tasks, types
     from evojax_nar.budget import Arm, Budget
     from evojax_nar.comparison import compare, train
     from evojax_nar.errors import InputError
@@ -34,6 +34,7 @@ __all__ = [
     "strategies",
     "tasks",
     "train",
+    "types",
 ]
 
 _WHERE = {

@@ -134,7 +134,7 @@ def compare(
                 "arms": entries,
             }
         )
-        results = Results(data, path)
+        results = Results(data, path, task=task, model=model)
         results.save()
     return results
 

@@ -164,7 +164,7 @@ def build(config: Mapping[str, Any]) -> Plan:
         constructor refuses.
     """
     # These import jax, which a reader of configs can do without.
-    from evojax_nar import models, strategies, tasks
+    from evojax_nar import strategies
     from evojax_nar.budget import Arm, Budget
 
     full = check(config)
@@ -177,8 +177,8 @@ def build(config: Mapping[str, Any]) -> Plan:
         except InputError as error:
             raise InputError(f"arm {name}: {error}") from None
     return Plan(
-        task=_get("task", tasks.get, **_split(full["task"])),
-        model=_get("model", models.get, **_split(full["model"])),
+        task=build_task(full),
+        model=build_model(full),
         arms=arms,
         seeds=tuple(full["seeds"]),
         budget=Budget(**full["budget"]),
@@ -186,6 +186,28 @@ def build(config: Mapping[str, Any]) -> Plan:
         evaluation_examples=full["evaluation_examples"],
         replay=full["replay"],
     )
+
+
+def build_task(config: Mapping[str, Any]) -> Task:
+    """The task that a checked config says.
+
+    Raises:
+      InputError: as `build`.
+    """
+    from evojax_nar import tasks
+
+    return _get("task", tasks.get, **_split(config["task"]))
+
+
+def build_model(config: Mapping[str, Any]) -> Model:
+    """The model that a checked config says.
+
+    Raises:
+      InputError: as `build`.
+    """
+    from evojax_nar import models
+
+    return _get("model", models.get, **_split(config["model"]))
 
 
 def describe(

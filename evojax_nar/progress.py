@@ -56,6 +56,8 @@ class Display:
             TextColumn("{task.percentage:>3.0f} % of the budget"),
             TimeElapsedColumn(),
             TextColumn("{task.fields[state]}", markup=False),
+            # In a notebook rich would ask for a widget library; plain text needs none.
+            console=Console(force_jupyter=False),
         )
         self._tasks: dict[str, TaskID] = {}
         self._budgets: dict[str, tuple[str, float]] = {}

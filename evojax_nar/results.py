@@ -29,11 +29,22 @@ class Results:
     Args:
       data: the content of results.json.
       folder: the results folder.
+      task: what was learned; None to rebuild it from the config.
+      model: what learned it, likewise.
     """
 
-    def __init__(self, data: dict[str, Any], folder: Path) -> None:
+    def __init__(
+        self,
+        data: dict[str, Any],
+        folder: Path,
+        *,
+        task: Task | None = None,
+        model: Model | None = None,
+    ) -> None:
         self.data = data
         self.folder = folder
+        self._task = task
+        self._model = model
 
     def __repr__(self) -> str:
         return f"Results({', '.join(self.names)}; in {str(self.folder)!r})"
@@ -75,24 +86,31 @@ class Results:
         plots.save(self.data, self.folder)
         page.write(self.data, self.folder)
 
-    @cached_property
-    def plan(self) -> configs.Plan:
-        """The objects of the config, rebuilt.
-
-        Raises:
-          InputError: where the config holds something that only a script can make.
-        """
-        return configs.build(configs.load_yaml(self.folder / "config.yaml"))
-
     @property
     def task(self) -> Task:
-        """The task, rebuilt from the config."""
-        return self.plan.task
+        """What was learned.
+
+        Raises:
+          InputError: where the config says that only a script can make it.
+        """
+        if self._task is None:
+            self._task = configs.build_task(self._config)
+        return self._task
 
     @property
     def model(self) -> Model:
-        """The model, rebuilt from the config."""
-        return self.plan.model
+        """What learned it.
+
+        Raises:
+          InputError: where the config says that only a script can make it.
+        """
+        if self._model is None:
+            self._model = configs.build_model(self._config)
+        return self._model
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        return configs.load_yaml(self.folder / "config.yaml")
 
     def parameters(self, arm: str, seed: int) -> Params:
         """What `arm` deployed for `seed`.
@@ -154,8 +172,13 @@ class Run:
         return self.results.parameters(self.arm, self.seed)
 
 
-def load(folder: str | Path) -> Results:
+def load(folder: str | Path, *, task: Task | None = None, model: Model | None = None) -> Results:
     """The results in a folder.
+
+    Args:
+      folder: that compare or train has finished.
+      task: what was learned, where it is not of this package; None to rebuild it from the config.
+      model: what learned it, likewise.
 
     Raises:
       InputError: where it holds none, or of another version.
@@ -175,4 +198,4 @@ def load(folder: str | Path) -> Results:
             f"run={str(path)!r} has a results.json of schema {found!r}, not {SCHEMA!r}; run again "
             "with this version"
         )
-    return Results(schema.check_results(data, f"run={str(path)!r}"), path)
+    return Results(schema.check_results(data, f"run={str(path)!r}"), path, task=task, model=model)

@@ -206,14 +206,20 @@ def test_results_say_what_readers_need(tmp_path: Path) -> None:
 
 
 def test_train_gives_one_run(tmp_path: Path) -> None:
+    opaque = nar.Arm(nar.strategies.ES(population=8, optimizer=optax.sgd(0.1)), batch=4)
     run = nar.train(
-        TASK, MODEL, ES, seed=4, budget=nar.Budget(generations=3), out=tmp_path / "one",
+        TASK, MODEL, opaque, seed=4, budget=nar.Budget(generations=3), out=tmp_path / "one",
         evaluation_examples=16, progress=False,
     )  # fmt: skip
     assert run.arm == "es"
     assert run.cost["generations"] == 3
     assert set(run.scores) == {"3", "6"}
     assert run.results.data["arms"][0]["seeds"][0]["seed"] == 4
+    # The strategy was made in a script, and still what it deployed can be read, here and later.
+    shapes = jax.tree.map(jnp.shape, run.params)
+    assert shapes == jax.tree.map(jnp.shape, MODEL.init(jax.random.key(0), TASK.spec))
+    again = nar.load(tmp_path / "one").parameters("es", 4)
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, run.params, again)))
 
 
 def test_an_evaluation_sees_as_many_examples_as_it_says() -> None:

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 ALL: tuple[type[LinenModel], ...] = (MLP, RNN, GRU, LSTM, Transformer)
-"""Every built-in model; one line here puts a new one on the command line and under test."""
+"""Every built-in model; a name here puts a new one on the command line and under test."""
 
 _KNOWN = {model.name: model for model in ALL}
 

@@ -14,7 +14,7 @@ from evojax_nar.strategies.optimizer import optimizer
 from evojax_nar.strategies.random_search import RandomSearch
 
 ALL: tuple[type[Base], ...] = (ES, Evosax, GeneticAlgorithm, RandomSearch, Gradient)
-"""Every built-in strategy; one line here puts a new one on the command line and under test."""
+"""Every built-in strategy; a name here puts a new one on the command line and under test."""
 
 __all__ = [
     "ALL",

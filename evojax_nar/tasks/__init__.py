@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 ALL: tuple[type[SequenceTask], ...] = (Parity, Copy, Reverse, Sort, SortLetters, SortWords)
-"""Every built-in task; one line here puts a new one on the command line and under test."""
+"""Every built-in task; a name here puts a new one on the command line and under test."""
 
 _KNOWN = {task.name: task for task in ALL}
 
