@@ -274,3 +274,22 @@ def trains_any_tree(strategy: Base, steps: int) -> None:
     assert float(bare_loss(deployed, both)) < 0.5 * float(bare_loss(start, both))
     with pytest.raises(InputError, match=r"params\['n'\] has type int32"):
         strategy.init(KEY, {"n": jnp.arange(3)})
+
+
+# What the tests of single strategies share: no promise, but the same compiled programs.
+
+TARGET = np.linspace(-1, 1, 6, dtype=np.float32)
+
+
+def quadratic(params: Params, data: Any) -> jax.Array:
+    """Mean squared distance to the targets, plus what is not finite beyond a wall."""
+    flat = jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(params)])
+    loss = ((flat - TARGET) ** 2).mean()
+    return jnp.where(flat[0] > data, jnp.where(flat[1] > 0, jnp.nan, jnp.inf), loss)
+
+
+def start() -> Params:
+    return {"b": jnp.asarray([0.5, -0.2]), "w": jnp.asarray([[0.1, 0.9], [-0.6, 0.3]])}
+
+
+OPEN, WALLED = Objective(quadratic, jnp.float32(9)), Objective(quadratic, jnp.float32(0.55))

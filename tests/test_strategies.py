@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import re
-import resource
-import time
 from typing import Any
 
 import chex
@@ -17,17 +15,16 @@ import optax
 import pytest
 import scipy.stats
 import strategy_contracts as shared
+from strategy_contracts import OPEN, TARGET, WALLED, quadratic, start
 
 from evojax_nar import strategies
 from evojax_nar.errors import InputError
 from evojax_nar.objective import Objective
 from evojax_nar.strategies import (
     ES,
-    Evosax,
     GeneticAlgorithm,
     Gradient,
     RandomSearch,
-    evosax_adapter,
     optimizer,
     shaping,
 )
@@ -37,18 +34,6 @@ from evojax_nar.types import Evaluation, Params
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 KEY = shared.KEY
-TARGET = np.linspace(-1, 1, 6, dtype=np.float32)
-
-
-def quadratic(params: Params, data: Any) -> jax.Array:
-    """Mean squared distance to the targets, plus what is not finite beyond a wall."""
-    flat = jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(params)])
-    loss = ((flat - TARGET) ** 2).mean()
-    return jnp.where(flat[0] > data, jnp.where(flat[1] > 0, jnp.nan, jnp.inf), loss)
-
-
-def start() -> Params:
-    return {"b": jnp.asarray([0.5, -0.2]), "w": jnp.asarray([[0.1, 0.9], [-0.6, 0.3]])}
 
 
 def flatten(params: Params) -> np.ndarray:
@@ -60,8 +45,6 @@ def flatten_rows(stacked: Params) -> np.ndarray:
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(stacked)]
     return np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)
 
-
-OPEN, WALLED = Objective(quadratic, jnp.float32(9)), Objective(quadratic, jnp.float32(0.55))
 
 # Evolution strategy.
 
@@ -372,118 +355,3 @@ def test_named_optimisers_are_those_of_optax(name: str) -> None:
 def test_optimisers_are_refused(arguments: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=f"^{re.escape(sentence)}$"):
         optimizer(**arguments)
-
-
-# evosax.
-
-NAMES = ("CMA_ES", "Sep_CMA_ES", "PGPE", "Open_ES", "LES", "SimpleGA", "PSO")
-NAMES = (*NAMES, "DifferentialEvolution", "GradientlessDescent")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_evosax_learns_and_survives_broken_members(name: str) -> None:
-    strategy, steps = Evosax(name, population=32), 60
-    begun = strategy.init(KEY, start())
-    before = float(quadratic(start(), 9))
-    for objective in (OPEN, WALLED):
-        state, info = shared.run(strategy, KEY, begun, objective, steps)
-        deployed = strategy.params(state)
-        assert float(quadratic(deployed, 9)) < 0.25 * before
-        assert bool(info.healthy.all())
-        assert int(info.forwards.sum()) == steps * strategy.cost.forwards
-        chex.assert_tree_all_finite(state.inner)
-
-
-def hit(params: Params, data: Params) -> jax.Array:
-    """Loss 0 at the parameters in the data, and 1 everywhere else."""
-    same = jax.tree.map(lambda own, wanted: (own == wanted).all(), params, data)
-    return 1.0 - jnp.stack(jax.tree.leaves(same)).all()
-
-
-@pytest.mark.parametrize("name", ["SimpleGA", "DifferentialEvolution"])
-def test_the_first_step_evaluates_the_first_population(name: str) -> None:
-    strategy = Evosax(name, population=16)
-    begun = strategy.init(KEY, start())
-    chex.assert_trees_all_equal(strategy.params(begun), start())
-    state, info = shared.step(strategy, KEY, begun, Objective(hit, start()))
-    assert float(info.diagnostics["best"]) == 0, "the start is one of its members"
-    chex.assert_trees_all_equal(strategy.params(state), start())
-    chex.assert_trees_all_equal(state.inner.population, begun.inner.population)
-
-
-@pytest.mark.parametrize("name", sorted(evosax_adapter.EXCLUDED))
-def test_evosax_names_that_are_excluded(name: str) -> None:
-    reason = evosax_adapter.EXCLUDED[name]
-    with pytest.raises(InputError, match=re.escape(f"algorithm={name!r} is excluded: {reason}")):
-        Evosax(name)
-    assert name in evosax_adapter.algorithms
-    assert name not in evosax_adapter.names()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ({"algorithm": "CMAES"}, "algorithm='CMAES' is not known; did you mean 'CMA_ES'?"),
-        ({"algorithm": "Open_ES", "population": 7}, "population=7 does not suit Open_ES: "),
-        ({"numbers": {"lr_std": 1.0}}, "numbers of SNES='lr_std' is not known; did you mean 'lr_"),
-        ({"numbers": {"lr_std_init": math.nan}}, "numbers.lr_std_init=nan is not allowed"),
-        ({"algorithm": "CMA_ES", "optimizer": optax.sgd(1.0)}, "optimizer=Gradient"),
-        ({"std": 0}, "std=0 is not allowed; give a finite number above 0."),
-        ({"population": 3}, "population=3 is not allowed; give a whole number of at least 4."),
-    ],
-)
-def test_evosax_settings_are_refused(arguments: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(InputError, match=f"^{re.escape(sentence)}"):
-        Evosax(**arguments)
-
-
-def test_evosax_numbers_reach_the_strategy() -> None:
-    slow = Evosax("SNES", population=8, std=0.25, numbers={"lr_std_init": 1e-3})
-    state = slow.init(KEY, start())
-    np.testing.assert_allclose(state.inner.std, 0.25)
-    after, _ = shared.step(slow, KEY, state, OPEN)
-    fast, _ = shared.step(Evosax("SNES", population=8, std=0.25), KEY, state, OPEN)
-    chex.assert_trees_all_equal(after.inner.mean, fast.inner.mean)
-    np.testing.assert_allclose(after.inner.std, 0.25, rtol=0.01)
-    twin = strategies.get("evosax", **slow.settings())
-    assert twin == slow
-    # A number that evosax reads for its first state alone is not offered to a sweep of states.
-    assert slow.hyperparameters(state) == {}
-
-
-def test_members_that_are_too_many_for_a_rate() -> None:
-    with pytest.raises(
-        InputError, match="population=12 is too large for LM_MA_ES and a model of 6"
-    ):
-        Evosax("LM_MA_ES", population=12).init(KEY, start())
-    strategy = Evosax("LM_MA_ES", population=10)
-    state, info = shared.step(strategy, KEY, strategy.init(KEY, start()), OPEN)
-    assert bool(info.healthy)
-    chex.assert_tree_all_finite(state.inner.M)
-
-
-def test_a_covariance_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    refusal = (
-        r"algorithm='CMA_ES' needs about (?P<needed>.*) for a model of (?P<count>\d+) parameters "
-        r"and .* are free; use a strategy whose memory is linear in the parameters"
-    )
-    strategy = Evosax("CMA_ES", population=8)
-    monkeypatch.setattr(evosax_adapter, "available_bytes", lambda: 1000)
-    with pytest.raises(InputError, match=refusal) as caught:
-        strategy.init(KEY, start())
-    assert "for a model of 6 parameters and 1000 B are free" in str(caught.value)
-    # Three matrices of D squared would be 436 GiB: the state is predicted, and not made.
-    monkeypatch.setattr(evosax_adapter, "available_bytes", lambda: 64 * 2**30)
-    count, began = 200_000, time.monotonic()
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(InputError, match=refusal) as caught:
-        strategy.init(KEY, {"w": jnp.zeros(count)})
-    needed = re.search(refusal, str(caught.value))
-    assert needed is not None
-    number, unit = needed["needed"].split()
-    assert unit == "GiB"
-    assert 3 * 4 * count**2 <= float(number) * 2**30 <= 12 * 4 * count**2
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resident < 2**20, "in KiB"
-    assert time.monotonic() - began < 30
-    # What is linear in the parameters fits.
-    Evosax("SNES", population=8).init(KEY, {"w": jnp.zeros(count)})
