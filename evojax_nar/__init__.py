@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from evojax_nar.budget import Arm, Budget
     from evojax_nar.comparison import compare, train
     from evojax_nar.errors import InputError
+    from evojax_nar.noise import materialise, perturbed
     from evojax_nar.objective import Objective
     from evojax_nar.population import Placement
     from evojax_nar.results import Results, Run, load
@@ -29,8 +30,10 @@ __all__ = [
     "compare",
     "load",
     "loggers",
+    "materialise",
     "models",
     "noise",
+    "perturbed",
     "strategies",
     "tasks",
     "train",
@@ -49,6 +52,8 @@ _WHERE = {
     "Run": "results",
     "compare": "comparison",
     "load": "results",
+    "materialise": "noise",
+    "perturbed": "noise",
     "train": "comparison",
 }
 

@@ -1,74 +1,328 @@
-"""Noise rules: how a member differs from the centre. An axis of its own of Gaussian strategies."""
+"""Noise rules: how a member differs from the centre. An axis of its own of Gaussian strategies.
+
+A rule draws a *perturbation*: a tree like the parameters, in which a leaf is an array of noise, a
+`Thin` pair of factors, or None where the leaf is frozen. What is done with one is the same for
+every rule, and stands below as functions.
+"""
 
 from __future__ import annotations
 
 import abc
 import itertools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
 
+from evojax_nar import factored, perturb
+from evojax_nar.errors import InputError, finite, positive_int, reject
+from evojax_nar.settings import Configurable
 from evojax_nar.types import Key, Params
 
-
-class Noise(abc.ABC):
-    """Draws unit noise for a parameter tree and runs functions at perturbed parameters."""
-
-    @abc.abstractmethod
-    def draw(self, key: Key, params: Params) -> Any:
-        """Noise of zero mean and unit variance for every parameter, in this rule's own form."""
-
-    @abc.abstractmethod
-    def perturbed(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function(params, *args)` as `g(params, noise, scale, *args)`, run at the perturbed."""
-
-    @abc.abstractmethod
-    def weigh(self, noise: Any, weights: jax.Array) -> Params:
-        """Sum over C draws (leading axis) of weights (C,) times noise."""
+Perturbation = Any
+"""A tree like the parameters, of arrays, `Thin` pairs and None."""
 
 
-def standard_normal(key: Key, params: Params) -> Params:
-    """A tree like `params` of standard normal numbers, each leaf in its own type.
+class Thin(NamedTuple):
+    """Noise of rank r of a leaf with m rows (all axes but the last) and n columns: a b^T."""
 
-    One draw of D numbers is cut into the leaves: a generator for each leaf would multiply the time
-    that XLA takes to compile a generation.
+    a: jax.Array
+    """(m, r), scaled by sigma / sqrt(r)."""
+    b: jax.Array
+    """(n, r)."""
+
+
+@final
+@dataclass(frozen=True)
+class Rule(Configurable):
+    """What differs for the leaves whose path matches a pattern; the first rule that does counts.
+
+    Args:
+      pattern: a regular expression searched for in the path, such as "Dense_0/kernel".
+      rank: of the noise there; 0 for dense noise, None for the rank of the others.
+      scale: multiplies sigma there.
+      frozen: True to leave the leaf without noise, and so without updates.
+
+    Raises:
+      InputError: for a pattern that is no regular expression, or a number out of range.
     """
-    leaves, structure = jax.tree.flatten(params)
-    ends = list(itertools.accumulate(leaf.size for leaf in leaves))
-    flat = jax.random.normal(key, (ends[-1] if ends else 0,), jnp.float32)
-    pieces = jnp.split(flat, ends[:-1])
-    shaped = [
-        piece.reshape(leaf.shape).astype(leaf.dtype)
-        for piece, leaf in zip(pieces, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(structure, shaped)
+
+    pattern: str
+    rank: int | None = None
+    scale: float = 1.0
+    frozen: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.pattern)
+        except (re.error, TypeError) as error:
+            raise reject(
+                "rules.pattern", self.pattern, f"is no regular expression ({error})", "correct it"
+            ) from None
+        if self.rank is not None:
+            positive_int("rules.rank", self.rank, least=0)
+        finite("rules.scale", self.scale, above=0.0)
+
+    def settings(self) -> dict[str, Any]:
+        """Plain settings."""
+        return {key: value for key, value in vars(self).items() if value is not None}
+
+
+class Noise(Configurable, abc.ABC):
+    """Draws perturbations of mean zero and variance one for a parameter tree."""
+
+    rules: tuple[Rule, ...]
+
+    @abc.abstractmethod
+    def rank_of(self, path: str, shape: tuple[int, ...]) -> int:
+        """Rank of the noise of a leaf that no rule speaks of; 0 for dense noise."""
+
+    def draw(self, key: Key, params: Params, sigma: Any = 1.0) -> Perturbation:
+        """One perturbation of `params`, of standard deviation `sigma`.
+
+        All its numbers are one draw, cut into leaves: a generator for each leaf would multiply the
+        time that XLA takes to compile a generation.
+        """
+        plans = self._plans(params)
+        ends = list(itertools.accumulate(plan.count for plan in plans))
+        flat = jax.random.normal(key, (ends[-1] if ends else 0,), jnp.float32)
+        pieces = jnp.split(flat, ends[:-1])
+        noise = [plan.shape_noise(piece, sigma) for plan, piece in zip(plans, pieces, strict=True)]
+        return jax.tree.unflatten(jax.tree.structure(params), noise)
+
+    def describe(self, params: Params) -> dict[str, str]:
+        """Path of each leaf to the noise that it gets: "rank 1", "dense" or "frozen"."""
+        return {plan.path: plan.kind for plan in self._plans(params)}
+
+    def _plans(self, params: Params) -> list[_Plan]:
+        plans = []
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(params):
+            path = jax.tree_util.keystr(keys, simple=True, separator="/")
+            rule = next((r for r in self.rules if re.search(r.pattern, path)), None)
+            rank = self.rank_of(path, leaf.shape)
+            if rule is not None and rule.rank is not None:
+                rank = rule.rank
+                if rank and len(leaf.shape) < 2:
+                    raise InputError(
+                        f"rules.rank={rank} for {path!r}, which has shape {leaf.shape} and no "
+                        "columns; give rank 0, or a pattern that leaves it out"
+                    )
+            scale, frozen = (1.0, False) if rule is None else (rule.scale, rule.frozen)
+            plans.append(_Plan(path, leaf.shape, leaf.dtype, rank, scale, frozen))
+        return plans
+
+
+class _Plan(NamedTuple):
+    """How the noise of one leaf is made."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: Any
+    rank: int
+    scale: float
+    frozen: bool
+
+    @property
+    def kind(self) -> str:
+        if self.frozen:
+            return "frozen"
+        return f"rank {self.rank}" if self.rank else "dense"
+
+    @property
+    def columns(self) -> int:
+        return self.shape[-1]
+
+    @property
+    def size(self) -> int:
+        size = 1
+        for length in self.shape:
+            size *= length
+        return size
+
+    @property
+    def count(self) -> int:
+        """Random numbers needed."""
+        if self.frozen:
+            return 0
+        if not self.rank:
+            return self.size
+        return self.rank * (self.size // self.columns + self.columns)
+
+    def shape_noise(self, flat: jax.Array, sigma: Any) -> Any:
+        if self.frozen:
+            return None
+        scale = jnp.asarray(self.scale * sigma, jnp.float32)
+        if not self.rank:
+            return (scale * flat).reshape(self.shape).astype(self.dtype)
+        rows = self.size // self.columns
+        a, b = flat[: rows * self.rank], flat[rows * self.rank :]
+        a = a.reshape(rows, self.rank) * (scale / self.rank**0.5)
+        return Thin(a.astype(self.dtype), b.reshape(self.columns, self.rank).astype(self.dtype))
 
 
 @final
 @dataclass(frozen=True)
 class Dense(Noise):
-    """Independent standard normal noise for every parameter: D numbers a draw."""
+    """Independent standard normal noise for every parameter: D numbers a draw.
 
-    def draw(self, key: Key, params: Params) -> Params:
-        """A tree like `params` of standard normal numbers: see `standard_normal`."""
-        return standard_normal(key, params)
+    Args:
+      rules: exceptions by path; see `Rule`.
+    """
 
-    def perturbed(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Forms params + scale * noise and calls `function` on it."""
+    name: ClassVar[str] = "dense"
+    rules: tuple[Rule, ...] = ()
 
-        def run(params: Params, noise: Params, scale: jax.Array, *args: Any) -> Any:
-            moved = jax.tree.map(
-                lambda leaf, eps: leaf + jnp.asarray(scale, leaf.dtype) * eps, params, noise
-            )
-            return function(moved, *args)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rules", _as_rules(self.rules))
 
-        return run
+    def rank_of(self, path: str, shape: tuple[int, ...]) -> int:
+        """Always 0."""
+        return 0
 
-    def weigh(self, noise: Params, weights: jax.Array) -> Params:
-        """One contraction over the draws for every leaf."""
-        return jax.tree.map(
-            lambda leaf: jnp.tensordot(weights.astype(leaf.dtype), leaf, axes=1), noise
-        )
+
+@final
+@dataclass(frozen=True)
+class LowRank(Noise):
+    """Noise a b^T / sqrt(r) for matrices, a and b standard normal; dense noise for vectors.
+
+    r (m + n) numbers for a leaf of m rows and n columns, whose entries have mean zero and variance
+    one, and the program runs without forming it (EGGROLL, Sarkar et al. 2025, arXiv:2511.16652,
+    equation 4). A leaf counts as a matrix where that is fewer numbers than it has, and where its
+    name is not that of a bias or a scale.
+
+    Args:
+      rank: r.
+      rules: exceptions by path; see `Rule`.
+
+    Raises:
+      InputError: for a rank below 1.
+    """
+
+    name: ClassVar[str] = "low_rank"
+    rank: int = 1
+    rules: tuple[Rule, ...] = ()
+
+    def __post_init__(self) -> None:
+        positive_int("rank", self.rank)
+        object.__setattr__(self, "rules", _as_rules(self.rules))
+
+    def rank_of(self, path: str, shape: tuple[int, ...]) -> int:
+        """`rank` for matrices, 0 for vectors and for leaves that are added and not multiplied."""
+        if len(shape) < 2 or re.search(r"(^|/)(b|bias|scale|offset)$", path):
+            return 0
+        size = 1
+        for length in shape:
+            size *= length
+        thin = self.rank * (size // shape[-1] + shape[-1]) if shape[-1] else size
+        return self.rank if thin < size else 0
+
+
+RULES: dict[str, type[Noise]] = {"dense": Dense, "low_rank": LowRank}
+
+
+def scale(noise: Perturbation, by: Any) -> Perturbation:
+    """`noise` times a scalar."""
+    return _map(
+        lambda leaf: leaf * jnp.asarray(by, leaf.dtype),
+        lambda thin: Thin(thin.a * jnp.asarray(by, thin.a.dtype), thin.b),
+        noise,
+    )
+
+
+def perturbed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function(params, *args)` as `g(params, noise, *args)`, run at params + noise.
+
+    Leaves with thin noise stay shared: see `perturb`. Where there are none, `function` is called on
+    the sums.
+    """
+
+    def run(params: Params, noise: Perturbation, *args: Any) -> Any:
+        moved, thin = [], False
+        leaves, structure = jax.tree.flatten(params)
+        for leaf, own in zip(leaves, _leaves(noise), strict=True):
+            if isinstance(own, Thin):
+                thin = True
+                moved.append(factored.factored(leaf, own.a, own.b))
+            else:
+                moved.append(leaf if own is None else leaf + own)
+        tree = jax.tree.unflatten(structure, moved)
+        return perturb.evaluate(function, (tree, *args)) if thin else function(tree, *args)
+
+    return run
+
+
+def materialise(params: Params, noise: Perturbation) -> Params:
+    """params + noise, formed: what a factored program must agree with."""
+    leaves, structure = jax.tree.flatten(params)
+    sums = [
+        leaf
+        if own is None
+        else leaf + (own.a @ own.b.T).reshape(leaf.shape)
+        if isinstance(own, Thin)
+        else leaf + own
+        for leaf, own in zip(leaves, _leaves(noise), strict=True)
+    ]
+    return jax.tree.unflatten(structure, sums)
+
+
+def weigh(params: Params, noise: Perturbation, weights: jax.Array) -> Params:
+    """Sum over C draws (leading axis) of weights (C,) times noise, shaped like `params`.
+
+    Thin noise is contracted over draws and rank at once: no draw is formed.
+    """
+
+    def total(leaf: jax.Array, own: Any) -> jax.Array:
+        if own is None:
+            return jnp.zeros(leaf.shape, leaf.dtype)
+        if isinstance(own, Thin):
+            weighted = own.a * weights.astype(own.a.dtype)[:, None, None]
+            return jnp.einsum("cir,cjr->ij", weighted, own.b).reshape(leaf.shape)
+        return jnp.tensordot(weights.astype(own.dtype), own, axes=1)
+
+    leaves, structure = jax.tree.flatten(params)
+    pairs = zip(leaves, _leaves(noise), strict=True)
+    return jax.tree.unflatten(structure, [total(leaf, own) for leaf, own in pairs])
+
+
+def standard_normal(key: Key, params: Params) -> Params:
+    """A tree like `params` of independent standard normal numbers."""
+    return Dense().draw(key, params)
+
+
+def as_noise(value: Any) -> Noise:
+    """`value` as a noise rule: one as it is, or a mapping or name from a config."""
+    from evojax_nar.settings import build
+
+    if isinstance(value, Noise):
+        return value
+    said = {"name": value} if isinstance(value, str) else value
+    if not isinstance(said, Mapping) or "name" not in said:
+        raise reject("noise", value, "is no noise rule", "give one such as nar.noise.LowRank()")
+    return build("noise", RULES, said["name"], {k: v for k, v in said.items() if k != "name"})
+
+
+def _as_rules(rules: Iterable[Any]) -> tuple[Rule, ...]:
+    return tuple(rule if isinstance(rule, Rule) else Rule(**rule) for rule in rules)
+
+
+def _is_leaf(value: Any) -> bool:
+    return value is None or isinstance(value, Thin)
+
+
+def _leaves(noise: Perturbation) -> list[Any]:
+    return jax.tree.leaves(noise, is_leaf=_is_leaf)
+
+
+def _map(
+    dense: Callable[[jax.Array], Any], thin: Callable[[Thin], Any], noise: Perturbation
+) -> Perturbation:
+    return jax.tree.map(
+        lambda leaf: (
+            None if leaf is None else thin(leaf) if isinstance(leaf, Thin) else dense(leaf)
+        ),
+        noise,
+        is_leaf=_is_leaf,
+    )

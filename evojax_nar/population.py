@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
+from evojax_nar import noise as noises
 from evojax_nar.errors import positive_int, reject
-from evojax_nar.noise import Noise, standard_normal
+from evojax_nar.noise import Noise
 from evojax_nar.types import Carry, Evaluation, Key, Params
 
 Run = Callable[[Any, Params, Carry], tuple[Evaluation, Carry]]
@@ -115,13 +116,13 @@ class GaussianPairs(Members):
         results = []
         for row, sign in enumerate((1.0, -1.0)):
             own = jax.tree.map(lambda leaf, row=row: leaf[row], carry)
-            perturbed = self.noise.perturbed(run)
-            results.append(perturbed(self.centre, draw, sign * self.sigma, own))
+            noise = noises.scale(draw, sign * self.sigma)
+            results.append(noises.perturbed(run)(self.centre, noise, own))
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
 
     def weigh(self, draws: Any, weights: jax.Array) -> Params:
         """Sum over pairs of (weight of + less weight of -) times the pair's unit noise."""
-        return self.noise.weigh(draws, weights[:, 0] - weights[:, 1])
+        return noises.weigh(self.centre, draws, weights[:, 0] - weights[:, 1])
 
 
 @final
@@ -182,7 +183,7 @@ class Offspring(Members):
 
 def mutate(params: Params, seed: jax.Array, sigma: jax.Array) -> Params:
     """`params` + sigma * standard normal noise made from `seed` (uint32) alone."""
-    noise = standard_normal(jax.random.key(seed), params)
+    noise = noises.standard_normal(jax.random.key(seed), params)
     return jax.tree.map(lambda leaf, eps: leaf + sigma.astype(leaf.dtype) * eps, params, noise)
 
 

@@ -35,8 +35,8 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Configurable):
-        said = value.settings()
-        return said if "name" in said else {"name": value.name, **said}
+        said, name = value.settings(), getattr(value, "name", None)
+        return said if name is None or "name" in said else {"name": name, **said}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, range)) or type(value) is tuple:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from evojax_nar.errors import finite, reject, unknown
-from evojax_nar.noise import Dense, Noise
+from evojax_nar.noise import Dense, Noise, as_noise
 from evojax_nar.objective import Objective
 from evojax_nar.population import GaussianPairs
 from evojax_nar.strategies.base import (
@@ -57,7 +57,8 @@ class ES(Base):
       optimizer: any optax gradient transformation, applied to the estimate.
       shaping: losses (N,) to weights (N,); one of `strategies.shaping`, by function or name.
       weight_decay: adds weight_decay * centre to the estimate.
-      noise: rule that draws the noise.
+      noise: rule that draws the noise: `noise.LowRank` runs the model without forming a member's
+        matrices, `noise.Dense` forms them.
       fitness: "loss" or "score", what is optimised.
 
     Raises:
@@ -83,17 +84,16 @@ class ES(Base):
             if self.shaping not in RULES:
                 raise unknown("shaping", self.shaping, RULES)
             object.__setattr__(self, "shaping", RULES[self.shaping])
+        object.__setattr__(self, "noise", as_noise(self.noise))
         object.__setattr__(self, "optimizer", as_optimizer("optimizer", self.optimizer))
         check_fitness(self.fitness)
 
     def settings(self) -> dict[str, Any]:
-        """Plain settings; a shaping rule of ours goes by its name, dense noise goes unsaid."""
+        """Plain settings; a shaping rule of ours goes by its name."""
         settings = super().settings()
         names = {rule: name for name, rule in RULES.items()}
         if self.shaping in names:
             settings["shaping"] = names[self.shaping]
-        if self.noise == Dense():
-            del settings["noise"]
         return settings
 
     @property
