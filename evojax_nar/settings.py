@@ -65,6 +65,9 @@ def _describe(value: Any, depth: int) -> str:
     if inspect.isfunction(value):
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         inner = [_describe(item, depth + 1) for item in (*cells, *(value.__defaults__ or ()))]
+        if value.__name__ == "<lambda>":  # all of a module's share the name
+            code = value.__code__
+            inner += [code.co_code.hex(), *map(repr, code.co_names), *map(repr, code.co_consts)]
         return f"{value.__module__}.{value.__qualname__}({', '.join(inner)})"
     if isinstance(value, (list, tuple)):
         return f"{type(value).__name__}[{', '.join(_describe(item, depth + 1) for item in value)}]"

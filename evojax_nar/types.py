@@ -50,7 +50,7 @@ class Info(NamedTuple):
     backwards: jax.Array
     """Evaluations of the objective that also ran the backward pass. int32."""
     healthy: jax.Array
-    """False where not one evaluation of the step was finite; the state is then unchanged. bool."""
+    """False where nothing was finite, or the state would not be; it is then unchanged. bool."""
     diagnostics: Mapping[str, jax.Array]
     """Named scalars for logs."""
 
