@@ -66,8 +66,9 @@ class Checkpoints:
             except InputError:
                 raise
             except Exception as error:  # orbax raises whatever its storage layers raise
-                reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-                warn(f"checkpoint {number} is damaged ({reason}); falling back to the one before")
+                # The kind of error alone: its text may name folders of the user's machine.
+                kind = type(error).__name__
+                warn(f"checkpoint {number} is damaged ({kind}); falling back to the one before")
                 self._manager.delete(number)
                 continue
             return number, state["state"], notes

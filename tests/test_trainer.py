@@ -18,6 +18,8 @@ from evojax_nar import cli, config
 from evojax_nar.evaluator import CHUNK, Evaluator, examples_seen
 from evojax_nar.files import Lines, load_params, save_params
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 TASK = nar.tasks.Parity(train_sizes=range(1, 4), test_sizes=(3, 6))
 MODEL = nar.models.GRU(hidden=3)
 ADAM = nar.Arm(nar.strategies.Gradient(optax.adam(1e-2)), batch=8)
