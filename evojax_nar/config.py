@@ -326,5 +326,5 @@ def _replay(
                 f"replay.{name}", steps, "is not a list", "give one number of steps a seed"
             )
         for count in steps:
-            positive_int(f"replay.{name}", count, least=0)
+            positive_int(f"replay.{name}", count)
     return {name: list(steps) for name, steps in value.items()}

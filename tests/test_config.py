@@ -223,6 +223,7 @@ WRONG = [
     ("replay", {"ess": [1, 2]}, ["ess", "'es'"]),
     ("replay", {"es": [1]}, ["replay.es=[1]"]),
     ("replay", {"es": [1, True]}, ["replay.es=True"]),
+    ("replay", {"es": [1, 0]}, ["replay.es=0"]),
     ("replay", [1, 2], ["replay"]),
 ]
 
@@ -323,7 +324,7 @@ class OwnStrategy:
         return params
 
     def step(self, key, state, objective):
-        raise NotImplementedError
+        raise AssertionError("a config never steps a strategy")
 
     def params(self, state):
         return state
