@@ -16,6 +16,7 @@ from typing import Any, final
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from evojax_nar import noise as noises
@@ -207,12 +208,12 @@ def evaluate(
 
 
 def combine(members: Members, weights: jax.Array, placement: Placement) -> Params:
-    """Sum over the members of weights (N,) times noise: shaped like one parameter set."""
+    """Sum over the members of weights (N, ...) times noise: what `members.weigh` makes of it."""
 
     def chunk(members: Members, index: jax.Array, weights: jax.Array) -> Params:
         return members.weigh(jax.vmap(members.draw)(index), weights)
 
-    rows = weights.reshape(members.units, members.width)
+    rows = weights.reshape(members.units, members.width, *weights.shape[1:])
     return _spread(chunk, members, members.units, rows, placement, total=True)
 
 
@@ -260,7 +261,7 @@ def _spread(
                 zero,
                 split,
             )
-        return result if placement.mesh is None else jax.lax.psum(result, placement.axis)
+        return result if placement.mesh is None else _sum_over(result, placement.axis)
 
     if placement.mesh is None:
         results = on_device(shared, index, rows)
@@ -275,6 +276,12 @@ def _spread(
             check_vma=False,
         )(shared, index, rows)
     return results if total else jax.tree.map(lambda leaf: leaf[:units], results)
+
+
+def _sum_over(tree: Any, axis: str) -> Any:
+    """Sums over devices as one reduction, whatever the number of leaves."""
+    flat, restore = ravel_pytree(tree)
+    return restore(jax.lax.psum(flat, axis))
 
 
 def _extend(rows: jax.Array, padding: int, *, zero: bool) -> jax.Array:
