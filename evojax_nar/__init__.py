@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evojax_nar import loggers, models, noise, strategies, tasks, types
+    from evojax_nar.auditing import Audit, audit
     from evojax_nar.budget import Arm, Budget
     from evojax_nar.comparison import compare, train
     from evojax_nar.errors import InputError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Arm",
+    "Audit",
     "Budget",
     "Evaluation",
     "Info",
@@ -27,6 +29,7 @@ __all__ = [
     "Placement",
     "Results",
     "Run",
+    "audit",
     "compare",
     "load",
     "loggers",
@@ -42,6 +45,7 @@ __all__ = [
 
 _WHERE = {
     "Arm": "budget",
+    "Audit": "auditing",
     "Budget": "budget",
     "Evaluation": "types",
     "Info": "types",
@@ -50,6 +54,7 @@ _WHERE = {
     "Placement": "population",
     "Results": "results",
     "Run": "results",
+    "audit": "auditing",
     "compare": "comparison",
     "load": "results",
     "materialise": "noise",

@@ -11,9 +11,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import string
-from collections.abc import Sequence
-from functools import partial
-from typing import Any, NamedTuple, final
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
+from typing import Any, NamedTuple, TypeAlias, final
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,11 @@ Group = tuple[Axis, ...]
 
 
 @final
-@partial(jax.tree_util.register_dataclass, data_fields=["base", "a", "b"], meta_fields=["groups"])
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["base", "a", "b"],
+    meta_fields=["groups", "leaves"],
+)
 @dataclasses.dataclass(frozen=True)
 class Factored:
     """base + sum_r a b, for one member.
@@ -42,12 +46,14 @@ class Factored:
       a: the axes tagged a or k, in the order of `groups`, then r.
       b: the axes tagged b or k, likewise.
       groups: one for each axis of the base.
+      leaves: paths of the parameters that it was made of, for audits.
     """
 
     base: jax.Array
     a: jax.Array
     b: jax.Array
     groups: tuple[Group, ...]
+    leaves: tuple[str, ...] = ()
 
     @property
     def axes(self) -> Group:
@@ -70,11 +76,14 @@ class Factored:
         return self.a.shape[-1]
 
 
-def factored(base: jax.Array, a: jax.Array, b: jax.Array) -> Factored:
-    """The leaf `base` with rows (all axes but the last) in `a` (rows, r) and columns in `b`."""
+def factored(base: jax.Array, a: jax.Array, b: jax.Array, leaf: str = "") -> Factored:
+    """The leaf `base` with rows (all axes but the last) in `a` (rows, r) and columns in `b`.
+
+    `leaf` is its path.
+    """
     *rows, columns = base.shape
     groups = (*((Axis(size, "a"),) for size in rows), (Axis(columns, "b"),))
-    return Factored(base, a.reshape(*rows, -1), b, groups)
+    return Factored(base, a.reshape(*rows, -1), b, groups, (leaf,))
 
 
 def difference(value: Factored) -> jax.Array:
@@ -83,6 +92,15 @@ def difference(value: Factored) -> jax.Array:
     (inner, rank) = names[:-1], names[-1]
     terms = [_subscript(value.axes, inner, tag) + rank for tag in "ab"]
     return jnp.einsum(f"{','.join(terms)}->{inner}", value.a, value.b).reshape(value.shape)
+
+
+Value: TypeAlias = Any
+"""An array, or a `Factored` in its place."""
+
+
+def is_factored(value: Value) -> bool:
+    """Whether `value` is a `Factored`."""
+    return isinstance(value, Factored)
 
 
 def materialise(value: Any) -> jax.Array:
@@ -199,14 +217,13 @@ def transpose(value: Factored, permutation: Sequence[int]) -> Factored:
         ranked = [own.index(place) for place in order if place in own]
         return jnp.transpose(factor, [*ranked, len(own)])
 
-    return Factored(
-        jnp.transpose(value.base, permutation), move(value.a, "a"), move(value.b, "b"), groups
-    )
+    base = jnp.transpose(value.base, permutation)
+    return Factored(base, move(value.a, "a"), move(value.b, "b"), groups, value.leaves)
 
 
 def reshape(value: Factored, shape: Sequence[int]) -> Factored | None:
     """Another shape; None where an axis would be cut in a way that the factors cannot follow."""
-    axes = list(value.axes)
+    axes = [axis for axis in value.axes if axis.size != 1]
     groups: list[Group] = []
     cut: list[Axis] = []
     for size in shape:
@@ -228,38 +245,55 @@ def reshape(value: Factored, shape: Sequence[int]) -> Factored | None:
             have = size
         groups.append(tuple(group))
         cut.extend(group)
-    if any(axis.size != 1 for axis in axes):
+    if axes:
         return None
 
     def move(factor: jax.Array, tag: str) -> jax.Array:
         return factor.reshape(*(axis.size for axis in cut if axis.tag in (tag, "k")), value.rank)
 
-    return Factored(
-        value.base.reshape(shape), move(value.a, "a"), move(value.b, "b"), tuple(groups)
-    )
+    base = value.base.reshape(shape)
+    return Factored(base, move(value.a, "a"), move(value.b, "b"), tuple(groups), value.leaves)
 
 
 def take_along(value: Factored, axis: int, index: Any) -> Factored | None:
     """`index` (a slice, or an array of one axis) applied to one axis of the base."""
+    return map_axis(value, axis, lambda array, where: array[(slice(None),) * where + (index,)])
+
+
+def map_axis(
+    value: Factored,
+    axis: int,
+    cut: Callable[[jax.Array, int], jax.Array],
+    cut_base: Callable[[jax.Array, int], jax.Array] | None = None,
+) -> Factored | None:
+    """`cut(array, axis)` applied to one axis of the base and of each factor that has it.
+
+    Args:
+      value: what is cut.
+      axis: of the base; None is returned where it is made of several axes of the factors.
+      cut: linear in its array, such as a slice, a reversal or padding with zeros.
+      cut_base: what is done to the base where that differs.
+    """
     if len(value.groups[axis]) > 1:
         return None
-    if not value.groups[axis]:
-        return value
+    if not value.groups[axis]:  # of size 1, and in neither factor
+        groups = list(value.groups)
+        groups[axis] = (Axis(1, "a"),)
+        before = [own for group in value.groups[:axis] for own in group]
+        a = jnp.expand_dims(value.a, sum(own.tag != "b" for own in before))
+        value = dataclasses.replace(value, a=a, groups=tuple(groups))
     (own,) = value.groups[axis]
     place = sum(len(group) for group in value.groups[:axis])
-
-    def cut(array: jax.Array, where: int) -> jax.Array:
-        return array[(slice(None),) * where + (index,)]
 
     def move(factor: jax.Array, tag: str) -> jax.Array:
         if own.tag not in (tag, "k"):
             return factor
         return cut(factor, sum(a.tag in (tag, "k") for a in value.axes[:place]))
 
-    base = cut(value.base, axis)
+    base = (cut_base or cut)(value.base, axis)
     groups = list(value.groups)
     groups[axis] = (Axis(base.shape[axis], own.tag),)
-    return Factored(base, move(value.a, "a"), move(value.b, "b"), tuple(groups))
+    return Factored(base, move(value.a, "a"), move(value.b, "b"), tuple(groups), value.leaves)
 
 
 def concatenate(values: Sequence[Factored], axis: int) -> Factored | None:
@@ -283,7 +317,37 @@ def concatenate(values: Sequence[Factored], axis: int) -> Factored | None:
         stack([v.a for v in values], "a"),
         stack([v.b for v in values], "b"),
         tuple(groups),
+        merge_leaves(values),
     )
+
+
+def add(values: Sequence[Factored]) -> Factored | None:
+    """Their sum, whose rank is the sum of theirs; None where their axes are cut differently."""
+    head = values[0]
+    values = [v if v.groups == head.groups else _swap(v) for v in values]
+    if any(v.groups != head.groups for v in values):
+        return None
+    return Factored(
+        reduce(jnp.add, [v.base for v in values]),
+        jnp.concatenate([v.a for v in values], axis=-1),
+        jnp.concatenate([v.b for v in values], axis=-1),
+        head.groups,
+        merge_leaves(values),
+    )
+
+
+def _swap(value: Factored) -> Factored:
+    """The same with the names of the factors exchanged, as a transposed matrix has them."""
+    other = {"a": "b", "b": "a", "k": "k"}
+    groups = tuple(
+        tuple(Axis(axis.size, other[axis.tag]) for axis in group) for group in value.groups
+    )
+    return dataclasses.replace(value, a=value.b, b=value.a, groups=groups)
+
+
+def merge_leaves(values: Sequence[Factored]) -> tuple[str, ...]:
+    """Paths of all parameters that the values are made of, each once."""
+    return tuple(dict.fromkeys(leaf for value in values for leaf in value.leaves))
 
 
 def scale(value: Factored, by: jax.Array) -> Factored:

@@ -99,8 +99,7 @@ class Noise(Configurable, abc.ABC):
 
     def _plans(self, params: Params) -> list[_Plan]:
         plans = []
-        for keys, leaf in jax.tree_util.tree_leaves_with_path(params):
-            path = jax.tree_util.keystr(keys, simple=True, separator="/")
+        for path, leaf in zip(paths(params), jax.tree.leaves(params), strict=True):
             rule = next((r for r in self.rules if re.search(r.pattern, path)), None)
             rank = self.rank_of(path, leaf.shape)
             if rule is not None and rule.rank is not None:
@@ -232,24 +231,39 @@ def scale(noise: Perturbation, by: Any) -> Perturbation:
     )
 
 
-def perturbed(function: Callable[..., Any]) -> Callable[..., Any]:
+def paths(params: Params) -> list[str]:
+    """Path of each leaf, in the order of the leaves, such as "Dense_0/kernel"."""
+
+    def text(keys: tuple[Any, ...]) -> str:
+        # An nnx variable is a tree of its value alone, which is no name.
+        if len(keys) > 1 and keys[-1] == jax.tree_util.GetAttrKey("value"):
+            keys = keys[:-1]
+        return jax.tree_util.keystr(keys, simple=True, separator="/")
+
+    return [text(keys) for keys, _ in jax.tree_util.tree_leaves_with_path(params)]
+
+
+def perturbed(function: Callable[..., Any], *, strict: bool = False) -> Callable[..., Any]:
     """`function(params, *args)` as `g(params, noise, *args)`, run at params + noise.
 
     Leaves with thin noise stay shared: see `perturb`. Where there are none, `function` is called on
-    the sums.
+    the sums. Where `strict`, calling `g` raises an `InputError` instead of adding up a leaf that
+    cannot stay shared.
     """
 
     def run(params: Params, noise: Perturbation, *args: Any) -> Any:
         moved, thin = [], False
         leaves, structure = jax.tree.flatten(params)
-        for leaf, own in zip(leaves, _leaves(noise), strict=True):
+        for path, leaf, own in zip(paths(params), leaves, _leaves(params, noise), strict=True):
             if isinstance(own, Thin):
                 thin = True
-                moved.append(factored.factored(leaf, own.a, own.b))
+                moved.append(factored.factored(leaf, own.a, own.b, path))
             else:
                 moved.append(leaf if own is None else leaf + own)
         tree = jax.tree.unflatten(structure, moved)
-        return perturb.evaluate(function, (tree, *args)) if thin else function(tree, *args)
+        if not thin:
+            return function(tree, *args)
+        return perturb.evaluate(function, (tree, *args), strict=strict)
 
     return run
 
@@ -263,7 +277,7 @@ def materialise(params: Params, noise: Perturbation) -> Params:
         else leaf + (own.a @ own.b.T).reshape(leaf.shape)
         if isinstance(own, Thin)
         else leaf + own
-        for leaf, own in zip(leaves, _leaves(noise), strict=True)
+        for leaf, own in zip(leaves, _leaves(params, noise), strict=True)
     ]
     return jax.tree.unflatten(structure, sums)
 
@@ -283,7 +297,7 @@ def weigh(params: Params, noise: Perturbation, weights: jax.Array) -> Params:
         return jnp.tensordot(weights.astype(own.dtype), own, axes=1)
 
     leaves, structure = jax.tree.flatten(params)
-    pairs = zip(leaves, _leaves(noise), strict=True)
+    pairs = zip(leaves, _leaves(params, noise), strict=True)
     return jax.tree.unflatten(structure, [total(leaf, own) for leaf, own in pairs])
 
 
@@ -312,8 +326,9 @@ def _is_leaf(value: Any) -> bool:
     return value is None or isinstance(value, Thin)
 
 
-def _leaves(noise: Perturbation) -> list[Any]:
-    return jax.tree.leaves(noise, is_leaf=_is_leaf)
+def _leaves(params: Params, noise: Perturbation) -> list[Any]:
+    """The noise of each leaf. By the structure of `params`, which may hold None of its own."""
+    return jax.tree.structure(params).flatten_up_to(noise)
 
 
 def _map(

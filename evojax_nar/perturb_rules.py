@@ -1,13 +1,17 @@
-"""What single operations do to a factored operand: see `perturb.py`, which looks them up.
+"""What operations that move, cut or scale do to a factored operand, and the table of all rules.
 
-A rule takes the parameters of an equation and its operands, and gives the result, or None where it
-does not cover the case.
+`perturb.py` looks them up there.
+
+A rule takes the parameters of an equation and its operands, and gives the result, a list of several
+results, or None where it does not cover the case.
 """
 
 from __future__ import annotations
 
-import string
+import dataclasses
+import math
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 import jax
@@ -15,25 +19,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from evojax_nar import factored
-from evojax_nar.factored import Factored
-
-Value = Any  # an array, or a Factored in its place
-
-
-def is_factored(value: Any) -> bool:
-    """Whether `value` is a `Factored`."""
-    return isinstance(value, Factored)
-
-
-def _dot_general(params: Any, values: list[Value]) -> Value | None:
-    (left_axes, right_axes), (left_batch, right_batch) = params["dimension_numbers"]
-    left, right = values
-    if left_batch or right_batch or (is_factored(left) and is_factored(right)):
-        return None
-    options = {key: params[key] for key in ("precision", "preferred_element_type")}
-    if isinstance(right, Factored):
-        return factored.contract(left, right, left_axes, right_axes, array_first=True, **options)
-    return factored.contract(right, left, right_axes, left_axes, array_first=False, **options)
+from evojax_nar.factored import Factored, Value, is_factored
+from evojax_nar.perturb_products import convolution, dot_general, gather
 
 
 def _transpose(params: Any, values: list[Value]) -> Value | None:
@@ -55,7 +42,7 @@ def _broadcast_in_dim(params: Any, values: list[Value]) -> Value | None:
     """New axes of size 1 are a reshape; anything larger is a copy of the whole leaf."""
     value, shape = values[0], params["shape"]
     old = [shape[axis] for axis in params["broadcast_dimensions"]]
-    if len(values) > 1 or old != list(value.shape) or value.base.size != jnp.prod(jnp.array(shape)):
+    if len(values) > 1 or old != list(value.shape) or value.base.size != math.prod(shape):
         return None
     return factored.reshape(value, shape)
 
@@ -72,10 +59,139 @@ def _slice(params: Any, values: list[Value]) -> Value | None:
     return value
 
 
+def _split(params: Any, values: list[Value]) -> Value | None:
+    ends = list(accumulate(int(size) for size in params["sizes"]))
+    cuts = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+    pieces = [factored.take_along(values[0], params["axis"], cut) for cut in cuts]
+    return None if any(piece is None for piece in pieces) else pieces
+
+
+def _reverse(params: Any, values: list[Value]) -> Value | None:
+    value = values[0]
+    for axis in params["dimensions"]:
+        value = factored.take_along(value, axis, slice(None, None, -1))
+        if value is None:
+            return None
+    return value
+
+
+def _dynamic_slice(params: Any, values: list[Value]) -> Value | None:
+    """A cut at a place that is the same for all members, such as a loop's counter."""
+    value, *starts = values
+    if any(map(is_factored, starts)):
+        return None
+    for axis, (start, size) in enumerate(zip(starts, params["slice_sizes"], strict=True)):
+        if size == value.shape[axis]:
+            continue
+
+        def cut(array: jax.Array, where: int, start: Any = start, size: int = size) -> jax.Array:
+            return lax.dynamic_slice_in_dim(array, start, size, where)
+
+        value = factored.map_axis(value, axis, cut)
+        if value is None:
+            return None
+    return value
+
+
+def _pad(params: Any, values: list[Value]) -> Value | None:
+    value, filling = values
+    if not isinstance(value, Factored) or is_factored(filling):
+        return None
+    for axis, config in enumerate(params["padding_config"]):
+        if tuple(config) == (0, 0, 0):
+            continue
+        value = _pad_axis(value, axis, tuple(map(int, config)), filling)
+        if value is None:
+            return None
+    return value
+
+
+def _pad_axis(value: Factored, axis: int, config: Any, filling: jax.Array) -> Factored | None:
+    """Padding of one axis: of the base by `filling`, of the factors by 0."""
+
+    def pad(by: Any) -> Callable[[jax.Array, int], jax.Array]:
+        def cut(array: jax.Array, where: int) -> jax.Array:
+            configs = [config if place == where else (0, 0, 0) for place in range(array.ndim)]
+            return lax.pad(array, jnp.asarray(by, array.dtype), configs)
+
+        return cut
+
+    return factored.map_axis(value, axis, pad(0), pad(filling))
+
+
 def _concatenate(params: Any, values: list[Value]) -> Value | None:
     if not all(map(is_factored, values)):
         return None
-    return factored.concatenate(values, params["dimension"])
+    side_by_side = factored.concatenate(values, params["dimension"])
+    return _concatenate_any(params, values) if side_by_side is None else side_by_side
+
+
+def _concatenate_any(params: Any, values: list[Value]) -> Value | None:
+    """Blocks of any size, arrays among them: the sum of the blocks padded to the whole."""
+    axis = params["dimension"]
+    sizes = [value.shape[axis] for value in values]
+    before = [0, *accumulate(sizes)]
+    padded = []
+    for value, size, start in zip(values, sizes, before, strict=False):
+        if isinstance(value, Factored):
+            config = (start, sum(sizes) - start - size, 0)
+            piece = _pad_axis(value, axis, config, jnp.zeros((), value.dtype))
+            if piece is None:
+                return None
+            padded.append(piece)
+    total = factored.add(padded)
+    if total is None:
+        return None
+    bases = [value.base if isinstance(value, Factored) else value for value in values]
+    return dataclasses.replace(total, base=lax.concatenate(bases, axis))
+
+
+def _stack(params: Any, values: list[Value]) -> Value | None:
+    return _concatenate({"dimension": params["axis"]}, _with_axis(values, params["axis"]))
+
+
+def _stack_any(params: Any, values: list[Value]) -> Value | None:
+    return _concatenate_any({"dimension": params["axis"]}, _with_axis(values, params["axis"]))
+
+
+def _with_axis(values: list[Value], place: int) -> list[Value]:
+    """Each with a new axis of size 1."""
+    shape = list(values[0].shape)
+    shape.insert(place, 1)
+    return [
+        factored.reshape(value, shape) if is_factored(value) else value.reshape(shape)
+        for value in values
+    ]
+
+
+def _add(params: Any, values: list[Value]) -> Value | None:
+    """The sum of two with axes cut alike: bases are added, ranks stand side by side."""
+    if not all(map(is_factored, values)):
+        return None
+    return factored.add(values)
+
+
+def _subtract(params: Any, values: list[Value]) -> Value | None:
+    left, right = values
+    if not all(map(is_factored, values)):
+        return None
+    return factored.add([left, factored.scale(right, jnp.asarray(-1, right.dtype))])
+
+
+def _shift(params: Any, values: list[Value]) -> Value | None:
+    """An array that is the same for all members, added to the base."""
+    left, right = values
+    value, by = (left, right) if isinstance(left, Factored) else (right, left)
+    if is_factored(by) or jnp.shape(by) not in ((), value.shape):
+        return None
+    return dataclasses.replace(value, base=value.base + by)
+
+
+def _unshift(params: Any, values: list[Value]) -> Value | None:
+    left, right = values
+    if is_factored(left):
+        return None if is_factored(right) else _shift(params, [left, -right])
+    return _shift(params, [left, factored.scale(right, jnp.asarray(-1, right.dtype))])
 
 
 def _convert(params: Any, values: list[Value]) -> Value | None:
@@ -102,108 +218,50 @@ def _negate(params: Any, values: list[Value]) -> Value | None:
 
 
 def _same(params: Any, values: list[Value]) -> Value | None:
-    return values[0]
+    return list(values)
 
 
-def _gather(params: Any, values: list[Value]) -> Value | None:
-    """A lookup of whole rows of a table: the row of one factor, times all of the other."""
-    value, index = values
-    if not isinstance(value, Factored) or is_factored(index):
-        return None
-    numbers = params["dimension_numbers"]
-    whole = tuple(params["slice_sizes"][1:]) == value.shape[1:]
-    is_lookup = (
-        numbers.collapsed_slice_dims == (0,)
-        and numbers.start_index_map == (0,)
-        and not numbers.operand_batching_dims
-        and params["slice_sizes"][0] == 1
-        and whole
-        and len(value.groups[0]) == 1
-        and value.groups[0][0].tag in ("a", "b")
-        and all(axis.tag in ("a", "b") for axis in value.axes)
-    )
-    if not is_lookup:
-        return None
-    tag = value.groups[0][0].tag
-    factors = {"a": value.a, "b": value.b}
-    table, other = factors[tag], factors["b" if tag == "a" else "a"]
-    letters = string.ascii_letters[: len(value.axes) + 1]
-    rank, inner = letters[-1], letters[:-1]
-    own = "".join(n for n, axis in zip(inner, value.axes, strict=True) if axis.tag == tag)
-    rest = "".join(n for n, axis in zip(inner, value.axes, strict=True) if axis.tag != tag)
-    options = {k: params[k] for k in ("unique_indices", "indices_are_sorted", "mode", "fill_value")}
-
-    def look_up(table: jax.Array) -> jax.Array:
-        """(index..., row...): rows of a table whatever the layout of the original lookup."""
-        count = index.ndim - 1
-        layout = lax.GatherDimensionNumbers(
-            offset_dims=tuple(range(count, count + table.ndim - 1)),
-            collapsed_slice_dims=(0,),
-            start_index_map=(0,),
-        )
-        return lax.gather(table, index, layout, (1, *table.shape[1:]), **options)
-
-    rows = look_up(table)
-    result = jnp.einsum(f"...{own[1:]}{rank},{rest}{rank}->...{inner[1:]}", rows, other)
-    result = result.reshape(*index.shape[:-1], *value.shape[1:])
-    # The lookup's own order of axes: offsets where it says, indices in the places between.
-    count = index.ndim - 1
-    order: list[int] = []
-    indices, offsets = iter(range(count)), iter(range(count, result.ndim))
-    for place in range(result.ndim):
-        order.append(next(offsets if place in numbers.offset_dims else indices))
-    shared = lax.gather(value.base, index, numbers, params["slice_sizes"], **options)
-    return shared + jnp.transpose(result, order).astype(shared.dtype)
+def _barrier(params: Any, values: list[Value]) -> Value | None:
+    return list(lax.optimization_barrier(tuple(values)))
 
 
-def _convolution(params: Any, values: list[Value]) -> Value | None:
-    """A convolution with a factored kernel: one with r output channels, then a product."""
-    array, value = values
-    numbers = params["dimension_numbers"]
-    out = numbers.rhs_spec[0]
-    if (
-        not isinstance(value, Factored)
-        or is_factored(array)
-        or params["feature_group_count"] != 1
-        or params["batch_group_count"] != 1
-        or any(len(group) > 1 for group in value.groups)
-        or any(
-            axis.tag != ("b" if place == out else "a")
-            for place, group in enumerate(value.groups)
-            for axis in group
-        )
-    ):
-        return None
-    names = (
-        *("window_strides", "padding", "lhs_dilation", "rhs_dilation", "dimension_numbers"),
-        *("feature_group_count", "batch_group_count", "precision", "preferred_element_type"),
-    )
-    options = {name: params[name] for name in names}
-    shared = lax.conv_general_dilated(array, value.base, **options)
-    thin = value.a.reshape(*(s for p, s in enumerate(value.shape) if p != out), value.rank)
-    thin = jnp.moveaxis(thin, -1, out)
-    half = lax.conv_general_dilated(array, thin, **options)
-    channel = numbers.out_spec[1]
-    columns = value.b.reshape(-1, value.rank)
-    whole = jnp.moveaxis(jnp.moveaxis(half, channel, -1) @ columns.T, -1, channel)
-    return shared + whole.astype(shared.dtype)
+Rule = Callable[[Any, list[Value]], Value | None]
 
-
-RULES: dict[str, Callable[[Any, list[Value]], Value | None]] = {
-    "dot_general": _dot_general,
+RULES: dict[str, Rule] = {
+    "dot_general": dot_general,
     "transpose": _transpose,
     "reshape": _reshape,
     "squeeze": _squeeze,
     "broadcast_in_dim": _broadcast_in_dim,
     "slice": _slice,
+    "split": _split,
+    "rev": _reverse,
     "concatenate": _concatenate,
+    "stack": _stack,
     "convert_element_type": _convert,
-    "mul": _multiply,
-    "div": _divide,
+    "add": _add,
+    "sub": _subtract,
     "neg": _negate,
     "copy": _same,
+    "copy_p": _same,
+    "device_put": _same,
     "stop_gradient": _same,
-    "gather": _gather,
-    "conv_general_dilated": _convolution,
+    "sharding_constraint": _same,
+    "optimization_barrier": _barrier,
+    "gather": gather,
+    "conv_general_dilated": convolution,
 }
 """Primitive to the rule for at least one factored operand."""
+
+SHARED_RULES: dict[str, Rule] = {
+    "mul": _multiply,
+    "div": _divide,
+    "add": _shift,
+    "sub": _unshift,
+    "pad": _pad,
+    "concatenate": _concatenate_any,
+    "stack": _stack_any,
+    "dynamic_slice": _dynamic_slice,
+}
+"""Rules that change the base by other operands. They hold where those are the same for every
+member: else the base would no longer be, and would be formed for each."""
