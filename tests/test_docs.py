@@ -155,7 +155,7 @@ def list_component(file: Path, line: str) -> None:
     text = file.read_text(encoding="utf-8")
     name = line.split()[-1]
     text = text.replace("\nfrom evojax_nar.", f"\n{line.strip()}\nfrom evojax_nar.", 1)
-    text, all_count = re.subn(r"^(ALL\b[^=]*= \([^)]*)\)", rf"\1, {name})", text, flags=re.M)
+    text, all_count = re.subn(r"^(ALL\b[^=]*= \([^)]*?),?\s*\)", rf"\1, {name})", text, flags=re.M)
     text, public_count = re.subn(r"^__all__ = \[", f'__all__ = [\n    "{name}",', text, flags=re.M)
     assert (all_count, public_count) == (1, 1), file
     file.write_text(text, encoding="utf-8")

@@ -153,7 +153,7 @@ def test_sigma_follows_its_schedule() -> None:
         (lambda: strategies.get("es", fitness="los"), "fitness='los' is not known; did you mean"),
         (lambda: strategies.get("es", optimizer=3), "optimizer=3 is not an optimiser; give an op"),
         (lambda: strategies.get("es", optimizer={"lr": 1}), "optimizer={'lr': 1} has no name; ad"),
-        (lambda: strategies.get("se"), "strategy='se' is not known; did you mean 'es'?"),
+        (lambda: strategies.get("ess"), "strategy='ess' is not known; did you mean 'es'?"),
         (lambda: strategies.get("es", sigme=1), "strategy='es' has no setting 'sigme'; did you"),
         (lambda: GeneticAlgorithm(8, elites=8), "elites=8 leaves no room for offspring; give few"),
         (lambda: GeneticAlgorithm(8, elites=0), "elites=0 is not allowed"),

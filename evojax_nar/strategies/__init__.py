@@ -11,14 +11,26 @@ from evojax_nar.strategies.evosax_adapter import Evosax
 from evojax_nar.strategies.genetic_algorithm import GeneticAlgorithm
 from evojax_nar.strategies.gradient import Gradient
 from evojax_nar.strategies.optimizer import optimizer
+from evojax_nar.strategies.pgpe import PGPE
 from evojax_nar.strategies.random_search import RandomSearch
+from evojax_nar.strategies.snes import SNES
 
-ALL: tuple[type[Base], ...] = (ES, Evosax, GeneticAlgorithm, RandomSearch, Gradient)
+ALL: tuple[type[Base], ...] = (
+    ES,
+    SNES,
+    PGPE,
+    Evosax,
+    GeneticAlgorithm,
+    RandomSearch,
+    Gradient,
+)
 """Every built-in strategy; a name here puts a new one on the command line and under test."""
 
 __all__ = [
     "ALL",
     "ES",
+    "PGPE",
+    "SNES",
     "Base",
     "Evosax",
     "Example",

@@ -1,4 +1,4 @@
-"""Optax optimisers by name: plain enough for a config, with numbers that can be swept."""
+"""Optimisers by name: plain enough for a config, with numbers that can be swept."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ import optax
 
 from evojax_nar.errors import InputError, finite, reject, unknown
 from evojax_nar.settings import Configurable, build
+from evojax_nar.strategies.clipup import clipup
 
 NAMES = ("adam", "adamw", "nadam", "sgd", "rmsprop", "adagrad", "lion", "lamb", "radam", "yogi")
+"""Those of optax."""
+
+RULES = {**{name: getattr(optax, name) for name in NAMES}, "clipup": clipup}
+"""All that have a name: functions of numbers that give an optax gradient transformation."""
 
 NOT_NUMBERS = ("mask", "mu_dtype", "accumulator_dtype")
 """Arguments in optax that are functions or types; an optimiser made in a script may have them."""
@@ -34,10 +39,10 @@ class Optimizer(Protocol):
 @final
 @dataclass(frozen=True)
 class Named(Configurable):
-    """An optax optimiser by its name, its numbers kept in its state by `inject_hyperparams`.
+    """An optimiser by its name, its numbers kept in its state by `inject_hyperparams`.
 
     Args:
-      rule: name of the function in optax, one of `NAMES`.
+      rule: one of `RULES`.
       numbers: its keyword arguments, as sorted pairs.
       clip: largest global norm of the gradient; None for no limit.
     """
@@ -52,7 +57,7 @@ class Named(Configurable):
         return {"name": self.rule, **dict(self.numbers), **clip}
 
     def _transformation(self) -> optax.GradientTransformation:
-        rule = optax.inject_hyperparams(getattr(optax, self.rule))(**dict(self.numbers))
+        rule = optax.inject_hyperparams(RULES[self.rule])(**dict(self.numbers))
         if self.clip is None:
             return rule
         return optax.chain(optax.clip_by_global_norm(self.clip), rule)
@@ -67,19 +72,19 @@ class Named(Configurable):
 
 
 def optimizer(name: str, *, clip: float | None = None, **numbers: float | bool) -> Named:
-    """The optax optimiser called `name`, with numbers that a sweep can change without recompiling.
+    """The optimiser called `name`, with numbers that a sweep can change without recompiling.
 
     Args:
-      name: one of `NAMES`.
+      name: one of `RULES`.
       clip: largest global norm of the gradient; None for no limit.
-      **numbers: its keyword arguments in optax, `learning_rate` among them.
+      **numbers: its keyword arguments, `learning_rate` among them.
 
     Raises:
       InputError: for an unknown name or argument, or a number that is not finite.
     """
-    if name not in NAMES:
-        raise unknown("optimizer", name, NAMES)
-    accepted = inspect.signature(getattr(optax, name)).parameters
+    if name not in RULES:
+        raise unknown("optimizer", name, RULES)
+    accepted = inspect.signature(RULES[name]).parameters
     for key, value in numbers.items():
         argument = f"optimizer.{key}"
         if key in NOT_NUMBERS:
@@ -90,7 +95,7 @@ def optimizer(name: str, *, clip: float | None = None, **numbers: float | bool) 
             finite(argument, value)
         elif not isinstance(value, bool):
             raise reject(argument, value, "is not allowed", "give true or false")
-    build("optimizer", {name: getattr(optax, name)}, name, numbers)
+    build("optimizer", RULES, name, numbers)
     if clip is not None:
         finite("optimizer.clip", clip, above=0.0)
     return Named(name, tuple(sorted(numbers.items())), clip)
