@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evojax_nar import loggers, models, noise, strategies, tasks, types
+    from evojax_nar import devices, loggers, models, noise, strategies, tasks, types
     from evojax_nar.auditing import Audit, audit
     from evojax_nar.budget import Arm, Budget
     from evojax_nar.comparison import compare, train
@@ -31,6 +31,7 @@ __all__ = [
     "Run",
     "audit",
     "compare",
+    "devices",
     "load",
     "loggers",
     "materialise",

@@ -1,4 +1,8 @@
-"""Checkpoints by orbax: a state, and a small JSON beside it. No pickle is read or written."""
+"""Checkpoints by orbax: a state, and a small JSON beside it. No pickle is read or written.
+
+A state is kept as plain arrays that know no devices, so it can be restored on others. Where a run
+has several processes, the first writes and reads, and sends what it read to the others.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint.options import MultiprocessingOptions
 
 from evojax_nar.errors import InputError, reject
+from evojax_nar.processes import first, first_arrays, is_first
 
 KEEP = 2
 """Checkpoints kept, so that a damaged newest one can fall back to the one before."""
@@ -28,22 +36,24 @@ class Checkpoints:
 
     def __init__(self, folder: Path, template: Any) -> None:
         logging.getLogger("absl").setLevel(logging.ERROR)
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, enable_async_checkpointing=False)
         self._folder = folder
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
-        self._abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+        self._template = template
         self._layout = _layout(template)
+        self._manager = _manager(folder) if is_first() else None
 
     def __enter__(self) -> Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.close()
+        if self._manager is not None:
+            self._manager.close()
 
     def save(self, number: int, state: Any, notes: dict[str, Any]) -> None:
         """Write checkpoint `number`; it appears only once it is complete."""
+        if self._manager is None:
+            return
         arguments = ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
+            state=ocp.args.StandardSave(_plain(state)),
             notes=ocp.args.JsonSave({"layout": self._layout, **notes}),
         )
         self._manager.save(number, args=arguments, force=True)
@@ -58,24 +68,47 @@ class Checkpoints:
         Raises:
           InputError: where the newest readable one is of another model or version.
         """
-        for number in sorted(self._manager.all_steps(), reverse=True):
+        state = _plain(self._template)
+
+        def read() -> tuple[int, dict[str, Any]] | None:
+            nonlocal state
+            found = self._newest(state, warn)
+            if found is None:
+                return None
+            number, state, notes = found
+            return number, notes
+
+        found = first(read)
+        if found is None:
+            return None
+        number, notes = found
+        return number, _typed(first_arrays(state), self._template), notes
+
+    def _newest(
+        self, plain: Any, warn: Callable[[str], None]
+    ) -> tuple[int, Any, dict[str, Any]] | None:
+        manager = self._manager
+        if manager is None:
+            return None
+
+        def restore(number: int, **items: Any) -> Any:
+            return manager.restore(number, args=ocp.args.Composite(**items))
+
+        for number in sorted(manager.all_steps(), reverse=True):
             try:
-                notes = self._restore(number, notes=ocp.args.JsonRestore())["notes"]
+                notes = restore(number, notes=ocp.args.JsonRestore())["notes"]
                 self._check(number, notes)
-                state = self._restore(number, state=ocp.args.StandardRestore(self._abstract))
+                state = restore(number, state=ocp.args.StandardRestore(plain))["state"]
             except InputError:
                 raise
             except Exception as error:  # orbax raises whatever its storage layers raise
                 # The kind of error alone: its text may name folders of the user's machine.
                 kind = type(error).__name__
                 warn(f"checkpoint {number} is damaged ({kind}); falling back to the one before")
-                self._manager.delete(number)
+                manager.delete(number)
                 continue
-            return number, state["state"], notes
+            return number, state, notes
         return None
-
-    def _restore(self, number: int, **items: Any) -> Any:
-        return self._manager.restore(number, args=ocp.args.Composite(**items))
 
     def _check(self, number: int, notes: dict[str, Any]) -> None:
         if notes["layout"] != self._layout:
@@ -85,6 +118,42 @@ class Checkpoints:
                 "is of another model, strategy or version",
                 "resume with what it was made with, or start again with --overwrite",
             )
+
+
+def _manager(folder: Path) -> ocp.CheckpointManager:
+    """A manager that this process uses alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=KEEP,
+        create=False,
+        enable_async_checkpointing=False,
+        multiprocessing_options=MultiprocessingOptions(active_processes={0}),
+    )
+    return ocp.CheckpointManager(folder.absolute(), options=options)
+
+
+def _plain(state: Any) -> Any:
+    """`state` as numpy arrays; a typed key as its words."""
+    return jax.tree.map(
+        lambda leaf: np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf), state
+    )
+
+
+def _typed(plain: Any, template: Any) -> Any:
+    """Copies of plain arrays on the default device, as keys where the template has keys."""
+
+    def convert(array: np.ndarray, leaf: jax.Array) -> jax.Array:
+        # A copy, since a program may be given the memory of its arguments to write to.
+        own = jnp.array(array, copy=True)
+        if not _is_key(leaf):
+            return own
+        return jax.random.wrap_key_data(own, impl=jax.random.key_impl(leaf))
+
+    return jax.tree.map(convert, plain, template)
+
+
+def _is_key(leaf: jax.Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _layout(state: Any) -> str:

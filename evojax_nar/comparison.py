@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from evojax_nar.folder import ArmFolder, Folder, fresh
 from evojax_nar.loggers import Logger
 from evojax_nar.models.linen import parameter_count
 from evojax_nar.population import LOCAL, Placement
+from evojax_nar.processes import first, is_first
 from evojax_nar.progress import Display, Quiet
 from evojax_nar.results import SCHEMA, Results, Run
+from evojax_nar.spread import SpreadEvaluator, SpreadGroup
 from evojax_nar.trainer import MEMORY_SHARE, Group, Outcome, Settings, train_group
 from evojax_nar.types import Model, Strategy, Task
 
@@ -56,7 +59,8 @@ def compare(
       stop_loss: stop a seed once its validation loss, on training sizes, is at most this; None to
         spend the budget.
       replay: arm to the steps of each seed, in place of the clock of a budget in seconds.
-      placement: devices and chunks of populations.
+      placement: devices and chunks of populations; where its mesh has devices of several processes,
+        each calls this with the same arguments, and the first writes.
       checkpoint_seconds: least time between two checkpoints.
       loggers: told of every record as it is made.
       notes: sentences to stand at the top of the results.
@@ -82,16 +86,19 @@ def compare(
         placement=placement,
         checkpoint_seconds=checkpoint_seconds,
     )
-    evaluator = Evaluator(task, model)
+    evaluator = SpreadEvaluator(task, model)
     groups = {
-        name: Group(name, as_arm(name, arm), evaluator, settings) for name, arm in arms.items()
+        name: SpreadGroup(name, as_arm(name, arm), evaluator, settings)
+        for name, arm in arms.items()
     }
     which = configs.check_seeds(seeds)
-    path = fresh(Path("results"), config["task"]["name"]) if out is None else Path(out)
+    stem = config["task"]["name"]
+    path = Path(first(lambda: str(fresh(Path("results"), stem) if out is None else out)))
     remarks = [*notes]
+    loggers = loggers if is_first() else ()
     with Folder(path, resume=resume or out is None, overwrite=overwrite) as folder:
-        _settle_config(path, config, resume)
-        with Display(path) if progress else Quiet() as display:
+        first(lambda: _settle_config(path, config, resume))
+        with Display(path) if progress and is_first() else Quiet() as display:
             entries = []
             for name, group in groups.items():
                 arm_folder = folder.arm(name)
@@ -110,12 +117,13 @@ def compare(
                 display.begin(name, budget, len(which), steps)
                 for seeds_together in _divide(group, which, arm_folder):
                     _train(group, seeds_together, arm_folder, steps, watch, warn)
-                entries.append(_entry(name, group, which, arm_folder))
+                entries.append(first(partial(_entry, name, group, which, arm_folder)))
         for logger in loggers:
             logger.close()
         if not budget.counted and replay is None:
             realised = {e["name"]: [seed["steps"] for seed in e["seeds"]] for e in entries}
-            configs.dump_yaml({**config, "replay": realised}, path / "config.yaml")
+            replayable = {**config, "replay": realised}
+            first(lambda: configs.dump_yaml(replayable, path / "config.yaml"))
         data = stats.summarise(
             {
                 "schema": SCHEMA,
@@ -135,7 +143,7 @@ def compare(
             }
         )
         results = Results(data, path, task=task, model=model)
-        results.save()
+        first(results.save)
     return results
 
 
@@ -198,21 +206,24 @@ def _divide(group: Group, seeds: tuple[int, ...], folder: ArmFolder) -> Iterator
     The choice is kept in the folder, since a resumed run must divide them in the same way.
     """
     kept = folder.path / "together.json"
-    if kept.exists():
-        together = int(read_json(kept)["seeds"])
-    else:
+    together = first(lambda: int(read_json(kept)["seeds"]) if kept.exists() else None)
+    if together is None:
         together = _together(group, seeds)
         write_json(kept, {"seeds": together})
-    for first in range(0, len(seeds), together):
-        yield seeds[first : first + together]
+    for begin in range(0, len(seeds), together):
+        yield seeds[begin : begin + together]
 
 
 def _together(group: Group, seeds: tuple[int, ...]) -> int:
     if not group.settings.budget.counted:
         return 1
     together = len(seeds)
-    limit = MEMORY_SHARE * cost.available_bytes()
-    while together > 1 and (group.compile(together).peak_bytes or 0) > limit:
+    limit = first(lambda: MEMORY_SHARE * cost.available_bytes())
+    while together > 1:
+        # Every process compiles, and the first one's count is what counts.
+        needed = group.compile(together).peak_bytes or 0
+        if first(lambda needed=needed: needed) <= limit:
+            break
         together = -(-together // 2)
     return together
 
@@ -226,7 +237,7 @@ def _train(
     warn: Callable[[str], None],
 ) -> None:
     """Train seeds that are not finished yet, and write each one's result when it is."""
-    if all((folder.seed(seed) / "result.json").exists() for seed in seeds):
+    if first(lambda: all((folder.seed(seed) / "result.json").exists() for seed in seeds)):
         return
     replay = None if steps is None else [steps[seed] for seed in seeds]
     outcomes = train_group(group, seeds, folder, replay=replay, watch=watch, warn=warn)

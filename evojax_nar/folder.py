@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import final
@@ -19,6 +20,7 @@ import filelock
 
 from evojax_nar.errors import InputError, reject
 from evojax_nar.files import Lines
+from evojax_nar.processes import first, is_first
 
 _OURS = (
     "config.yaml",
@@ -52,6 +54,9 @@ def fresh(parent: Path, stem: str) -> Path:
 class Folder:
     """A results folder, locked while it is open. Use as a context manager.
 
+    Where a run has several processes, the first has the folder. The others write to a temporary one
+    of their own, which nobody reads.
+
     Args:
       path: the folder.
       resume: continue what is there; a folder without a run in it is begun afresh.
@@ -64,6 +69,13 @@ class Folder:
 
     def __init__(self, path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
         self.path = path
+        self._lock: filelock.FileLock | None = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        first(lambda: self._open(path, resume, overwrite))
+        if not is_first():
+            self._temporary = tempfile.TemporaryDirectory()
+
+    def _open(self, path: Path, resume: bool, overwrite: bool) -> None:
         if resume and overwrite:
             raise InputError("resume=True and overwrite=True exclude each other; give one of them")
         if path.exists() and not path.is_dir():
@@ -85,13 +97,14 @@ class Folder:
                 raise PermissionError("permission denied")
         except OSError as error:
             raise _unwritable(path, error) from error
-        self._lock = filelock.FileLock(path / ".lock")
+        lock = filelock.FileLock(path / ".lock")
         try:
-            self._lock.acquire(timeout=0)
+            lock.acquire(timeout=0)
         except filelock.Timeout:
             raise reject(
                 "out", str(path), "is being written by another process", "wait for it to end"
             ) from None
+        self._lock = lock
         if overwrite:
             for name in _OURS:
                 target = path / name
@@ -101,11 +114,14 @@ class Folder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
+        if self._temporary is not None:
+            self._temporary.cleanup()
 
     def arm(self, name: str) -> ArmFolder:
         """The folder of one arm, made where it is missing."""
-        return ArmFolder(self.path, name)
+        return ArmFolder(Path(self._temporary.name) if self._temporary else self.path, name)
 
 
 @final

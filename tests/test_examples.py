@@ -39,7 +39,7 @@ def scores(results: Any, arm: str) -> dict[str, float]:
 
 
 def test_every_example_is_here() -> None:
-    tested = {"own_model.py", "own_task.py", "bare_strategy.py", "head_to_head.py"}
+    tested = {"own_model.py", "own_task.py", "bare_strategy.py", "head_to_head.py", "multi_host.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
