@@ -43,6 +43,9 @@ class Evaluator:
     def __init__(self, task: Task, model: Model) -> None:
         self.task = task
         self.model = model
+        # A task of finite data names what is not trained on; the others never run out of examples.
+        self._validation: Task = getattr(task, "validation", task)
+        self._test: Task = getattr(task, "test", task)
         self.spec = task.spec
         self.sizes = tuple(task.test_sizes)
         self._loss = TaskLoss(task, model, self.spec)
@@ -60,7 +63,10 @@ class Evaluator:
         return limit is None or size <= limit
 
     def in_distribution(self, params: Params, *, examples: int, key: Key) -> Judged:
-        """Training sizes, drawn as in training, for parameters with a leading axis of S."""
+        """Training sizes, for parameters with a leading axis of S.
+
+        Examples are drawn as in training, or from the validation data of a task that has them.
+        """
         return _mean_over_chunks(partial(self._on_mixture, params), examples, key)
 
     def at(self, size: int, params: Params, *, examples: int, key: Key) -> Judged | None:
@@ -86,11 +92,11 @@ class Evaluator:
     def _evaluate_at(
         self, params: Params, size: int, key: Key, *, max_size: int, batch: int
     ) -> Evaluation:
-        data = self.task.sample(key, size, max_size=max_size, batch=batch)
+        data = self._test.sample(key, size, max_size=max_size, batch=batch)
         return jax.vmap(lambda own: self._loss(own, data))(params)
 
     def _evaluate_mixture(self, params: Params, key: Key, *, batch: int) -> Evaluation:
-        data = sample_mixture(self.task, key, batch)
+        data = sample_mixture(self._validation, key, batch)
         return jax.vmap(lambda own: self._loss(own, data))(params)
 
 

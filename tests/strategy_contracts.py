@@ -38,8 +38,20 @@ NONE_BREAK, THIRD_BREAKS, ALL_BREAK = 2.0, 0.5, -2.0
 traces: collections.Counter[str] = collections.Counter()
 
 
-def initial() -> Params:
-    return {"w": jnp.zeros((2, 2), jnp.float32), "b": jnp.zeros((2,), jnp.float32)}
+def is_integer(strategy: Base) -> bool:
+    """Whether a strategy moves int8 parameters, in bins of 1/16; otherwise they are float32."""
+    return getattr(strategy, "integer", False)
+
+
+def initial(strategy: Base) -> Params:
+    kind = jnp.int8 if is_integer(strategy) else jnp.float32
+    return {"w": jnp.zeros((2, 2), kind), "b": jnp.zeros((2,), kind)}
+
+
+def real(leaf: Any) -> jax.Array:
+    """What a parameter stands for."""
+    array = jnp.asarray(leaf)
+    return array / 16 if array.dtype == jnp.int8 else array
 
 
 def data(breaks: float = NONE_BREAK, examples: int = 32) -> Data:
@@ -53,9 +65,11 @@ def data(breaks: float = NONE_BREAK, examples: int = 32) -> Data:
 def regression(params: Params, data: Data) -> Evaluation:
     """Mean squared error; NaN or infinitely good in narrow stripes of the space of parameters."""
     traces["regression"] += 1
-    error = data.inputs @ params["w"] + params["b"][None] - data.targets
-    # The start lies outside of the stripes: about a third of its neighbours lie within them.
-    gauge = 1000 * (params["w"][0, 0] + params["b"][1])
+    w, b = real(params["w"]), real(params["b"])
+    error = data.inputs @ w + b[None] - data.targets
+    # The start lies outside of the stripes, and about a third of its neighbours lie within them;
+    # the same with bins of 1/16, by another spacing.
+    gauge = (24 if jnp.asarray(params["w"]).dtype == jnp.int8 else 1000) * (w[0, 0] + b[1])
     broken = jnp.sin(gauge) > data.breaks
     loss = jnp.where(broken, jnp.where(jnp.cos(gauge) > 0, jnp.nan, -jnp.inf), jnp.mean(error**2))
     return Evaluation(loss, -loss, {"largest": jnp.abs(error).max()})
@@ -63,7 +77,7 @@ def regression(params: Params, data: Data) -> Evaluation:
 
 def rounded(params: Params, data: Data) -> Evaluation:
     """A score in steps, with no gradient anywhere; the loss says nothing."""
-    error = data.inputs @ params["w"] + params["b"][None] - data.targets
+    error = data.inputs @ real(params["w"]) + real(params["b"])[None] - data.targets
     return Evaluation(jnp.zeros(()), -jnp.mean(jnp.ceil(8 * jnp.abs(error))) / 8)
 
 
@@ -84,7 +98,7 @@ def run(
 
 def learns(strategy: Base, steps: int) -> None:
     """The loss of what is deployed falls to a tenth, and the state stays as it is typed."""
-    start = strategy.init(KEY, initial())
+    start = strategy.init(KEY, initial(strategy))
     state, info = run(strategy, KEY, start, Objective(regression, data()), steps)
     before, after = (regression(strategy.params(s), data()).loss for s in (start, state))
     assert float(before) > 0.3
@@ -96,16 +110,16 @@ def learns(strategy: Base, steps: int) -> None:
 def keeps_its_types(strategy: Base) -> None:
     """Structure, shapes, types and weak types of a state outlast a step; `Info` has its own."""
     with jax.checking_leaks():
-        state = jax.eval_shape(strategy.init, KEY, initial())
+        state = jax.eval_shape(strategy.init, KEY, initial(strategy))
         after, info = jax.eval_shape(strategy.step, KEY, state, Objective(regression, data()))
         deployed = jax.eval_shape(strategy.params, after)
     assert jax.tree.structure(state) == jax.tree.structure(after)
     for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
         assert (old.shape, old.dtype, old.weak_type) == (new.shape, new.dtype, new.weak_type)
         assert not old.weak_type
-    chex.assert_trees_all_equal_shapes_and_dtypes(deployed, initial())
+    chex.assert_trees_all_equal_shapes_and_dtypes(deployed, initial(strategy))
     # What `init` really makes, as opposed to what its trace does.
-    made = strategy.init(KEY, initial())
+    made = strategy.init(KEY, initial(strategy))
     chex.assert_trees_all_equal_shapes_and_dtypes(made, state)
     assert not any(leaf.weak_type for leaf in jax.tree.leaves(made))
     expected = {"loss": "float32", "score": "float32", "healthy": "bool"}
@@ -120,7 +134,7 @@ def keeps_its_types(strategy: Base) -> None:
 def counts_its_cost(strategy: Base) -> None:
     """What a step reports is what the strategy says beforehand, and what it really evaluates."""
     objective = Objective(regression, data())
-    _, info = step(strategy, KEY, strategy.init(KEY, initial()), objective)
+    _, info = step(strategy, KEY, strategy.init(KEY, initial(strategy)), objective)
     cost = strategy.cost
     assert (int(info.forwards), int(info.backwards)) == (cost.forwards, cost.backwards)
     assert cost.forwards >= 1
@@ -136,7 +150,7 @@ def _changed(value: jax.Array) -> jax.Array:
 def never_recompiles(strategy: Base) -> None:
     """New keys, data and hyperparameters are new arguments of the same program."""
     objective = Objective(regression, data())
-    state, _ = step(strategy, KEY, strategy.init(KEY, initial()), objective)
+    state, _ = step(strategy, KEY, strategy.init(KEY, initial(strategy)), objective)
     plain = step(strategy, KEY, state, objective)
     before = traces["regression"]
     chex.assert_trees_all_equal(step(strategy, KEY, state, objective), plain)
@@ -164,7 +178,7 @@ def sweeps_and_seeds_are_rows(strategy: Base) -> None:
     """A vmap over seeds, each with hyperparameters of its own, is the runs one by one."""
     objective, steps = Objective(regression, data()), 3
     keys = jax.random.split(NO_TIES, SEEDS)
-    states = [strategy.init(key, initial()) for key in keys]
+    states = [strategy.init(key, initial(strategy)) for key in keys]
     for row, state in enumerate(states):
         numbers = strategy.hyperparameters(state)
         scaled = {name: value * (1 - 0.1 * row) for name, value in numbers.items()}
@@ -185,7 +199,7 @@ def sweeps_and_seeds_are_rows(strategy: Base) -> None:
 
 def survives_broken_members(strategy: Base, steps: int) -> None:
     """Members that are NaN or infinite cost their own evaluation, and nothing else."""
-    start = strategy.init(KEY, initial())
+    start = strategy.init(KEY, initial(strategy))
     state, info = run(strategy, KEY, start, Objective(regression, data(THIRD_BREAKS)), steps)
     # Broken archives may be infinite before anything is found: what was finite stays so.
     for old, new in zip(jax.tree.leaves(start), jax.tree.leaves(state), strict=True):
@@ -201,7 +215,7 @@ def survives_broken_members(strategy: Base, steps: int) -> None:
 
 def stands_still_where_all_is_broken(strategy: Base) -> None:
     """Nothing finite to learn from: the state is what it was, to the last bit."""
-    start = strategy.init(KEY, initial())
+    start = strategy.init(KEY, initial(strategy))
     objective = Objective(regression, data(ALL_BREAK))
     moved, info = step(strategy, KEY, start, Objective(regression, data()))
     assert bool(info.healthy)
@@ -219,7 +233,7 @@ def mesh(devices: int = 4) -> jax.sharding.Mesh:
 
 def agrees_wherever_it_is_placed(strategy: Base) -> None:
     """Devices, and chunks that do not divide the population, change a step by rounding alone."""
-    state = strategy.init(KEY, initial())
+    state = strategy.init(KEY, initial(strategy))
     results = []
     for placement in (LOCAL, Placement(chunk=5), Placement(mesh=mesh(), chunk=3)):
         objective = Objective(regression, data(), placement=placement)
@@ -236,7 +250,7 @@ def follows_a_score(strategy: Any, steps: int) -> None:
             dataclasses.replace(strategy, fitness="score")
         return
     strategy = dataclasses.replace(strategy, fitness="score")
-    state = strategy.init(KEY, initial())
+    state = strategy.init(KEY, initial(strategy))
     before = float(rounded(strategy.params(state), data()).score)
     state, info = run(strategy, KEY, state, Objective(rounded, data()), steps)
     assert not np.asarray(info.loss).any()
@@ -252,8 +266,8 @@ class Scale(NamedTuple):
 def bare_loss(params: Params, data: tuple[jax.Array, jax.Array]) -> jax.Array:
     inputs, targets = data
     first, second = params["blocks"]
-    outputs = (inputs * first.gain + first.shift) @ second["w"]
-    return jnp.mean((outputs + params["bias"] - targets) ** 2)
+    outputs = (inputs * real(first.gain) + real(first.shift)) @ real(second["w"])
+    return jnp.mean((outputs + real(params["bias"]) - targets) ** 2)
 
 
 def trains_any_tree(strategy: Base, steps: int) -> None:
@@ -262,6 +276,9 @@ def trains_any_tree(strategy: Base, steps: int) -> None:
         "blocks": [Scale(1.0, np.zeros(2)), {"w": np.zeros((2, 1), np.float16)}],
         "bias": jnp.asarray(0.0),
     }
+    kind = jnp.float32
+    if is_integer(strategy):
+        given, kind = jax.tree.map(lambda leaf: np.int8(16 * leaf), given), jnp.int8
     points = data()
     both = (points.inputs, points.targets[:, :1])
     state = strategy.init(KEY, given)
@@ -270,7 +287,7 @@ def trains_any_tree(strategy: Base, steps: int) -> None:
     deployed = strategy.params(state)
     assert jax.tree.structure(deployed) == jax.tree.structure(given)
     chex.assert_trees_all_equal_shapes_and_dtypes(deployed, start)
-    chex.assert_type(jax.tree.leaves(deployed), jnp.float32)
+    chex.assert_type(jax.tree.leaves(deployed), kind)
     assert float(bare_loss(deployed, both)) < 0.5 * float(bare_loss(start, both))
     with pytest.raises(InputError, match=r"params\['n'\] has type int32"):
         strategy.init(KEY, {"n": jnp.arange(3)})

@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 from evojax_nar.errors import unknown
+from evojax_nar.models.integer import IntegerGRU
 from evojax_nar.models.linen import LinenModel, Wrapped, parameter_count, wrap
 from evojax_nar.models.mlp import MLP
 from evojax_nar.models.recurrent import GRU, LSTM, RNN
@@ -16,6 +17,7 @@ __all__ = [
     "LSTM",
     "MLP",
     "RNN",
+    "IntegerGRU",
     "Transformer",
     "Wrapped",
     "describe",
@@ -25,7 +27,14 @@ __all__ = [
     "wrap",
 ]
 
-ALL: tuple[type[LinenModel], ...] = (MLP, RNN, GRU, LSTM, Transformer)
+ALL: tuple[type[LinenModel] | type[IntegerGRU], ...] = (
+    MLP,
+    RNN,
+    GRU,
+    LSTM,
+    Transformer,
+    IntegerGRU,
+)
 """Every built-in model; a name here puts a new one on the command line and under test."""
 
 _KNOWN = {model.name: model for model in ALL}
@@ -36,7 +45,7 @@ def names() -> list[str]:
     return list(_KNOWN)
 
 
-def get(name: str, **settings: Any) -> LinenModel:
+def get(name: str, **settings: Any) -> LinenModel | IntegerGRU:
     """The model called `name`, made from plain settings.
 
     Raises:

@@ -10,6 +10,7 @@ from evojax_nar.strategies.es import ES
 from evojax_nar.strategies.evosax_adapter import Evosax
 from evojax_nar.strategies.genetic_algorithm import GeneticAlgorithm
 from evojax_nar.strategies.gradient import Gradient
+from evojax_nar.strategies.integer_es import IntegerES
 from evojax_nar.strategies.optimizer import optimizer
 from evojax_nar.strategies.pgpe import PGPE
 from evojax_nar.strategies.random_search import RandomSearch
@@ -22,6 +23,7 @@ ALL: tuple[type[Base], ...] = (
     Evosax,
     GeneticAlgorithm,
     RandomSearch,
+    IntegerES,
     Gradient,
 )
 """Every built-in strategy; a name here puts a new one on the command line and under test."""
@@ -36,6 +38,7 @@ __all__ = [
     "Example",
     "GeneticAlgorithm",
     "Gradient",
+    "IntegerES",
     "RandomSearch",
     "get",
     "names",

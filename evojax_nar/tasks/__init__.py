@@ -9,9 +9,11 @@ from evojax_nar.tasks.copy import Copy, Reverse
 from evojax_nar.tasks.parity import Parity
 from evojax_nar.tasks.sequence import SequenceTask
 from evojax_nar.tasks.sort import Sort, SortLetters, SortWords
+from evojax_nar.tasks.text import ByteText
 
 __all__ = [
     "ALL",
+    "ByteText",
     "Copy",
     "Parity",
     "Reverse",
@@ -23,7 +25,15 @@ __all__ = [
     "names",
 ]
 
-ALL: tuple[type[SequenceTask], ...] = (Parity, Copy, Reverse, Sort, SortLetters, SortWords)
+ALL: tuple[type[SequenceTask], ...] = (
+    Parity,
+    Copy,
+    Reverse,
+    Sort,
+    SortLetters,
+    SortWords,
+    ByteText,
+)
 """Every built-in task; a name here puts a new one on the command line and under test."""
 
 _KNOWN = {task.name: task for task in ALL}
