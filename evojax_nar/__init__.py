@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from evojax_nar.errors import InputError
     from evojax_nar.noise import materialise, perturbed
     from evojax_nar.objective import Objective
-    from evojax_nar.population import Placement
+    from evojax_nar.placement import Placement
     from evojax_nar.results import Results, Run, load
     from evojax_nar.types import Evaluation, Info
 
@@ -51,7 +51,7 @@ _WHERE = {
     "Info": "types",
     "InputError": "errors",
     "Objective": "objective",
-    "Placement": "population",
+    "Placement": "placement",
     "Results": "results",
     "Run": "results",
     "audit": "auditing",

@@ -15,7 +15,7 @@ from evojax_nar.files import read_json, save_params, write_json
 from evojax_nar.folder import ArmFolder, Folder, fresh
 from evojax_nar.loggers import Logger
 from evojax_nar.models.linen import parameter_count
-from evojax_nar.population import LOCAL, Placement
+from evojax_nar.placement import LOCAL, Placement
 from evojax_nar.progress import Display, Quiet
 from evojax_nar.results import SCHEMA, Results, Run
 from evojax_nar.trainer import MEMORY_SHARE, Group, Outcome, Settings, train_group

@@ -95,7 +95,7 @@ def _subprograms(equation: Any) -> Iterator[Any]:
 
 def tree_bytes(tree: Any) -> int:
     """Bytes of all leaves of a tree of arrays, or of their shapes."""
-    return sum(leaf.size * _itemsize(leaf) for leaf in jax.tree.leaves(tree))
+    return sum(leaf.size * itemsize(leaf) for leaf in jax.tree.leaves(tree))
 
 
 def largest_bytes(function: Callable[..., Any], *args: Any) -> int:
@@ -108,7 +108,7 @@ def largest_bytes(function: Callable[..., Any], *args: Any) -> int:
         worst = 0
         for equation in jaxpr.eqns:
             avals = [v.aval for v in (*equation.invars, *equation.outvars)]
-            here = sum(a.size * _itemsize(a) for a in avals if hasattr(a, "shape"))
+            here = sum(a.size * itemsize(a) for a in avals if hasattr(a, "shape"))
             worst = max([worst, here, *map(walk, _subprograms(equation))])
         return worst
 
@@ -153,7 +153,8 @@ def readable_bytes(count: float) -> str:
     raise AssertionError  # the loop always returns at its last unit
 
 
-def _itemsize(leaf: Any) -> int:
+def itemsize(leaf: Any) -> int:
+    """Bytes of one number of an array, or of anything with a `dtype`."""
     try:
         return np.dtype(leaf.dtype).itemsize
     except TypeError:  # a typed key: two words of 32 bits in threefry

@@ -22,7 +22,7 @@ from evojax_nar.checkpoint import Checkpoints
 from evojax_nar.evaluator import TEST, VALIDATION, Evaluator, Judged, sample_mixture
 from evojax_nar.folder import ArmFolder
 from evojax_nar.objective import Objective, TaskLoss
-from evojax_nar.population import LOCAL, Placement
+from evojax_nar.placement import LOCAL, Placement
 from evojax_nar.strategies.base import keep_if
 from evojax_nar.tally import Tally, count, record, verdict
 from evojax_nar.types import Key, Params, State
