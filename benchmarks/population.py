@@ -223,7 +223,7 @@ def _spread(values: np.ndarray) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds of a case")
     parser.add_argument("--cases", type=str, help="which rows, such as 0,3; all unless given")

@@ -104,8 +104,22 @@ class TaskLoss:
     task: Task
     model: Model
     spec: TaskSpec
+    forward_dtype: str = "float32"
+    """Type of parameters and inputs as the model sees them; the outputs are judged in float32."""
 
     def __call__(self, params: Params, batch: Batch) -> Evaluation:
         """Judge the model's outputs on the batch by the task."""
-        outputs = self.model.apply(params, batch.inputs, spec=self.spec)
-        return self.task.evaluate(outputs, batch)
+        inputs = batch.inputs
+        if self.forward_dtype != "float32":
+            params, inputs = cast((params, inputs), self.forward_dtype)
+        outputs = self.model.apply(params, inputs, spec=self.spec)
+        return self.task.evaluate(jnp.asarray(outputs, jnp.float32), batch)
+
+
+def cast(tree: Any, dtype: Any) -> Any:
+    """`tree` with its floating-point leaves in another type; integers and masks stay."""
+
+    def convert(leaf: jax.Array) -> jax.Array:
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(convert, tree)

@@ -6,7 +6,9 @@ number of devices nor the size of a block changes a result beyond rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, final
 
@@ -79,6 +81,52 @@ class Placement:
             return min(self.chunk, own)
         memory = default_memory() if self.memory is None else self.memory
         return max(1, min(own, memory // self.copies // max(unit_bytes, 1)))
+
+
+@final
+@dataclass(frozen=True)
+class Chunk:
+    """How a population was divided, as its program was traced.
+
+    Args:
+      units: in all.
+      width: members in a unit; 2 for antithetic pairs.
+      at_once: units that a device evaluates at once.
+      devices: that share them.
+      peak_bytes: predicted for a device, what the units share included.
+    """
+
+    units: int
+    width: int
+    at_once: int
+    devices: int
+    peak_bytes: int
+
+    def __str__(self) -> str:
+        kind = "antithetic pairs" if self.width == 2 else "members"
+        text = f"{self.units} {kind}, {self.at_once} at once"
+        return text if self.devices == 1 else f"{text} on each of {self.devices} devices"
+
+
+_chunks: ContextVar[list[Chunk] | None] = ContextVar("chunks", default=None)
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[list[Chunk]]:
+    """Collects how populations are divided whose programs are traced inside."""
+    found: list[Chunk] = []
+    token = _chunks.set(found)
+    try:
+        yield found
+    finally:
+        _chunks.reset(token)
+
+
+def note(chunk: Chunk) -> None:
+    """Tell whoever is recording."""
+    found = _chunks.get()
+    if found is not None:
+        found.append(chunk)
 
 
 LOCAL = Placement()

@@ -22,7 +22,7 @@ from evojax_nar import cost, memory
 from evojax_nar import noise as noises
 from evojax_nar.errors import reject
 from evojax_nar.noise import Noise
-from evojax_nar.placement import Placement, layout, spread
+from evojax_nar.placement import Chunk, Placement, layout, note, spread
 from evojax_nar.types import Carry, Evaluation, Key, Params
 
 Run = Callable[[Any, Params, Carry], tuple[Evaluation, Carry]]
@@ -185,6 +185,9 @@ def evaluate(
     unit = _trace(run, members, own_data, jax.tree.map(lambda leaf: leaf[0], rows))
     at_once = placement.at_once(units, unit.unit_bytes)
     cut = layout(units, groups or 1, at_once, placement.devices)
+    at_once = cut.groups_in_block * cut.units_in_block
+    predicted = placement.copies * (unit.shared_bytes + at_once * unit.unit_bytes)
+    note(Chunk(units, members.width, at_once, placement.devices, predicted))
 
     def block(shared: Any, index: jax.Array, carry: Carry, group: jax.Array) -> Any:
         """A block of k groups times b units; `group` (k, b) says which."""
