@@ -47,8 +47,8 @@ class Factored:
       b: the axes tagged b or k, likewise.
       groups: one for each axis of the base.
       leaves: paths of the parameters that it was made of, for audits.
-      scale: multiplies the product of the factors; None for 1. Always float32, and the same array in
-        all leaves of a perturbation, so that they can be joined without it.
+      scale: multiplies the product of the factors; None for 1. Always float32, and the same array
+        in all leaves of a perturbation, so that they can be joined without it.
     """
 
     base: jax.Array
