@@ -114,8 +114,12 @@ class Noise(Configurable, abc.ABC):
     def rank_of(self, path: str, shape: tuple[int, ...]) -> int:
         """Rank of the noise of a leaf that no rule speaks of; 0 for dense noise."""
 
-    def draw(self, key: Key, params: Params, sigma: Any = 1.0) -> Perturbation:
+    def draw(
+        self, key: Key, params: Params, sigma: Any = 1.0, factors: Factors | None = None
+    ) -> Perturbation:
         """One perturbation of `params`, of standard deviation `sigma`.
+
+        `factors` is the distribution of thin noise's; None for the rule's own.
 
         All its random words are one draw, cut into leaves: each generator more would add half a
         second to the time that XLA takes to compile a generation.
@@ -123,10 +127,11 @@ class Noise(Configurable, abc.ABC):
         plans = self._plans(params)
         dense = sum(plan.count for plan in plans if not plan.rank)
         thin = sum(plan.count for plan in plans if plan.rank)
-        words = jax.random.bits(key, (dense + -(-thin // self.factors.numbers),), jnp.uint32)
+        factors = self.factors if factors is None else factors
+        words = jax.random.bits(key, (dense + -(-thin // factors.numbers),), jnp.uint32)
         numbers = {
             False: iter(_cut(normal.make(words[:dense]), plans, thin=False)),
-            True: iter(_cut(self.factors.make(words[dense:])[:thin], plans, thin=True)),
+            True: iter(_cut(factors.make(words[dense:])[:thin], plans, thin=True)),
         }
         noise = [plan.noise(next(numbers[bool(plan.rank)]), sigma) for plan in plans]
         return jax.tree.unflatten(jax.tree.structure(params), noise)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self, final
 
 import jax
+import optax
 from flax import linen as nn
 
 from evojax_nar.errors import positive_int
@@ -31,7 +32,7 @@ class RecurrentModule(nn.Module):
             cell = self.cell(self.hidden)  # type: ignore[call-arg]
             start = cell.initialize_carry(jax.random.key(0), (len(values), values.shape[-1]))
             # In the type of the values: flax would begin, and so go on, in float32.
-            start = jax.tree.map(lambda leaf: leaf.astype(values.dtype), start)
+            start = optax.tree.cast(start, values.dtype)
             values = nn.RNN(cell)(values, initial_carry=start)
         return nn.Dense(self.outputs)(values)
 
