@@ -199,6 +199,10 @@ def evaluate(
             result = each(members, data, *first)
             return jax.tree.map(lambda leaf: leaf[None], result)
         own = jax.tree.map(lambda leaf: leaf[group[:, 0]], data)
+        if cut.units_in_block == 1:  # an axis of size 1 inside would make XLA's loops slower
+            first = jax.tree.map(lambda leaf: leaf[:, 0], (draws, carry))
+            result = jax.vmap(unit.run, in_axes=(None, 0, 0, 0))(members, own, *first)
+            return jax.tree.map(lambda leaf: leaf[:, None], result)
         return jax.vmap(each, in_axes=(None, 0, 0, 0))(members, own, draws, carry)
 
     group = jnp.repeat(jnp.arange(cut.groups, dtype=jnp.int32), cut.group_size)
