@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from evojax_nar.budget import Arm, Budget
     from evojax_nar.comparison import compare, train
     from evojax_nar.errors import InputError
+    from evojax_nar.forecasting import forecast
     from evojax_nar.noise import materialise, perturbed
     from evojax_nar.objective import Objective
     from evojax_nar.placement import Placement
@@ -31,6 +32,7 @@ __all__ = [
     "Run",
     "audit",
     "compare",
+    "forecast",
     "load",
     "loggers",
     "materialise",
@@ -56,6 +58,7 @@ _WHERE = {
     "Run": "results",
     "audit": "auditing",
     "compare": "comparison",
+    "forecast": "forecasting",
     "load": "results",
     "materialise": "noise",
     "perturbed": "noise",

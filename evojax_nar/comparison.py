@@ -13,8 +13,8 @@ from evojax_nar.errors import InputError
 from evojax_nar.evaluator import Evaluator, examples_seen
 from evojax_nar.files import read_json, save_params, write_json
 from evojax_nar.folder import ArmFolder, Folder, fresh
-from evojax_nar.forecast import MEMORY_SHARE
-from evojax_nar.forecast import check as check_forecast
+from evojax_nar.forecasting import MEMORY_SHARE
+from evojax_nar.forecasting import check as check_forecast
 from evojax_nar.loggers import Logger
 from evojax_nar.models.linen import parameter_count
 from evojax_nar.placement import LOCAL, Placement

@@ -22,7 +22,7 @@ from evojax_nar.budget import Arm, Budget
 from evojax_nar.checkpoint import Checkpoints
 from evojax_nar.evaluator import TEST, VALIDATION, Evaluator, Judged, sample_mixture
 from evojax_nar.folder import ArmFolder
-from evojax_nar.forecast import Forecast
+from evojax_nar.forecasting import Forecast
 from evojax_nar.objective import Objective, TaskLoss
 from evojax_nar.placement import LOCAL, Placement, recording
 from evojax_nar.strategies.base import keep_if

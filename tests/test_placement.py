@@ -13,7 +13,7 @@ import pytest
 from strategy_contracts import mesh
 
 import evojax_nar as nar
-from evojax_nar import forecast, placement
+from evojax_nar import forecasting, placement
 from evojax_nar.cost import compiled_bytes
 from evojax_nar.evaluator import Evaluator
 from evojax_nar.noise import Dense, LowRank
@@ -185,9 +185,9 @@ def test_a_forecast_says_what_a_step_needs(monkeypatch: pytest.MonkeyPatch) -> N
     ):
         monkeypatch.setattr("evojax_nar.cost.available_bytes", lambda free=free: free)
         with pytest.raises(nar.InputError, match=remedy):
-            forecast.check(whole, place)
+            forecasting.check(whole, place)
     monkeypatch.setattr("evojax_nar.cost.available_bytes", lambda: 2 * whole.peak_bytes)
-    forecast.check(whole, LOCAL)
+    forecasting.check(whole, LOCAL)
 
 
 def test_seeds_that_train_together_share_the_memory_of_a_chunk() -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from evojax_nar import cost
 from evojax_nar.cost import readable_bytes
 from evojax_nar.errors import InputError
-from evojax_nar.placement import Chunk, Placement
+from evojax_nar.placement import LOCAL, Chunk, Placement
+from evojax_nar.types import Model, Strategy, Task
+
+if TYPE_CHECKING:
+    from evojax_nar.budget import Arm
 
 MEMORY_SHARE = 0.8
 """Share of the free memory that a program may use."""
@@ -51,6 +55,40 @@ class Forecast:
             return step
         parts = ", ".join(map(str, self.chunks))
         return f"{step}; {parts}; about {readable_bytes(self.peak_bytes)}"
+
+
+def forecast(
+    task: Task,
+    model: Model,
+    strategy: Arm | Strategy,
+    *,
+    name: str = "arm",
+    placement: Placement = LOCAL,
+    forward_dtype: str = "float32",
+) -> Forecast:
+    """What one step of training needs; nothing is run or compiled.
+
+    Args:
+      task: what is learned.
+      model: what is trained.
+      strategy: how; or `Arm(strategy, batch=...)`.
+      name: of the arm, for messages.
+      placement: devices and chunks of populations.
+      forward_dtype: as in `compare`.
+
+    Raises:
+      InputError: where it does not fit into the memory that is free, naming what would.
+    """
+    # The trainer makes forecasts of its own.
+    from evojax_nar.budget import Budget, as_arm
+    from evojax_nar.evaluator import Evaluator
+    from evojax_nar.trainer import Group, Settings
+
+    settings = Settings(Budget(generations=1), forward_dtype=forward_dtype, placement=placement)
+    group = Group(name, as_arm("strategy", strategy), Evaluator(task, model), settings)
+    found = group.forecast(1)
+    check(found, placement)
+    return found
 
 
 def check(forecast: Forecast, placement: Placement) -> None:
