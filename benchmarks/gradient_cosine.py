@@ -1,4 +1,4 @@
-"""How well does a population see the gradient? Dense and thin noise against one law.
+"""How well does a population see the gradient? Dense and low-rank noise against one law.
 
 The estimate from K antithetic pairs, g = 1/K sum_k (L(p + s E_k) - L(p - s E_k)) / (2 s) E_k, tends
 to 1/K sum_k <G, E_k> E_k for a smooth loss with gradient G and small s. Its mean is G. For dense
@@ -7,14 +7,20 @@ and G is about
 
     1 / sqrt(1 + (D + 1) / K).
 
-For thin noise a b^T / sqrt(r) of a leaf with m rows and n columns the fourth moment is larger:
+For low-rank noise a b^T / sqrt(r) of a leaf with m rows and n columns the fourth moment depends on
+the factors. Where they are random signs, directions hardly differ in length, and it is
+
+    E[<G, E>^2 |E|^2] = |G|^2 (m n + 2 - 2 / r),
+
+with m n |G|^2 from the mean of |E|^2 and 2 (r - 1) / r |G|^2 from products of two lines of rank.
+The D of the law shrinks by 2 / r times the leaf's share of |G|^2: nothing that could be seen. Where
+the factors are standard normal it is larger,
 
     E[<G, E>^2 |E|^2] = |G|^2 (m n + 2 + 2 (m + n + 1) / r),
 
 with m n (r - 1) / r from pairs of lines of rank that differ, (m + 2)(n + 2) / r from those that do
-not, and 2 (r - 1) / r from both. Leaves are independent, so the D of the law grows by
-2 (m + n + 1) / r times the leaf's share of |G|^2. The number of pairs that a cosine needs grows by
-the same share of D: 4 / (r m) of it for one square matrix, less for one leaf among others.
+not, and 2 (r - 1) / r from both. The D of the law grows by 2 (m + n + 1) / r times the leaf's share
+of |G|^2, and the pairs that a cosine needs by as much: 4 / (r m) of them for one square matrix.
 
 The model is a smooth one, a tanh network with its data from another such network; every seed draws
 both, the parameters and the noise anew. Estimates of blocks of pairs are averaged, which is the
@@ -44,7 +50,7 @@ from matplotlib.ticker import PercentFormatter
 from evojax_nar import plots
 from evojax_nar.environment import describe
 from evojax_nar.files import write_bytes, write_json
-from evojax_nar.noise import Dense, LowRank, Noise, Thin
+from evojax_nar.noise import Dense, LowRank, Noise, Thin, normal
 from evojax_nar.objective import Objective
 from evojax_nar.population import GaussianPairs
 from evojax_nar.types import Key, Params
@@ -55,7 +61,9 @@ EXAMPLES = 32
 WITHIN = 0.1
 RULES: dict[str, Noise] = {
     "dense": Dense(),
-    **{f"rank {rank}": LowRank(rank=rank) for rank in (1, 2, 4)},
+    "rank 1": LowRank(),
+    "rank 4": LowRank(rank=4),
+    "rank 1, normal": LowRank(factors=normal),
 }
 
 
@@ -131,7 +139,8 @@ def excess(rule: Noise, gradient: Params) -> float:
     for own, square in zip(leaves, slopes, strict=True):
         if isinstance(own, Thin):
             rows, columns, rank = own.a.shape[0], own.b.shape[0], own.a.shape[1]
-            added += 2 * (rows + columns + 1) / rank * square / sum(slopes)
+            more = 2 * (rows + columns + 1) / rank if rule.factors is normal else -2 / rank
+            added += more * square / sum(slopes)
     return added
 
 
@@ -179,11 +188,11 @@ def measure(
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as text, and a sentence for each kind of noise."""
     lines = [
-        f"{'noise':8} {'K':>7} {'K / D':>7} {'estimates':>9} {'cosine':>7} {'+-':>6} {'law':>6} "
+        f"{'noise':14} {'K':>7} {'K / D':>7} {'estimates':>9} {'cosine':>7} {'+-':>6} {'law':>6} "
         f"{'ratio':>6} {'law at rank':>11} {'ratio':>6}"
     ]
     lines += [
-        f"{row['noise']:8} {row['pairs']:7d} {row['pairs'] / row['parameters']:7.3f} "
+        f"{row['noise']:14} {row['pairs']:7d} {row['pairs'] / row['parameters']:7.3f} "
         f"{row['estimates']:9d} {row['cosine']:7.4f} {row['deviation']:6.4f} {row['law']:6.4f} "
         f"{row['ratio']:6.3f} {row['law_at_rank']:11.4f} {row['ratio_at_rank']:6.3f}"
         for row in rows
@@ -250,7 +259,7 @@ def figure(rows: Sequence[dict[str, Any]]) -> Figure:
         drawn,
         upper,
         handles,
-        f"Dense or thin: every mean lies within {np.ceil(100 * farthest):.0f} % of the law",
+        f"Dense or low rank: every mean lies within {np.ceil(100 * farthest):.0f} % of the law",
         "Cosine of estimate and gradient: means above, with the spread of estimates below",
     )
     return drawn

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from evojax_nar.budget import Arm, Budget
     from evojax_nar.comparison import compare, train
     from evojax_nar.errors import InputError
+    from evojax_nar.forecasting import forecast
     from evojax_nar.noise import materialise, perturbed
     from evojax_nar.objective import Objective
-    from evojax_nar.population import Placement
+    from evojax_nar.placement import Placement
     from evojax_nar.results import Results, Run, load
     from evojax_nar.types import Evaluation, Info
 
@@ -32,6 +33,7 @@ __all__ = [
     "audit",
     "compare",
     "devices",
+    "forecast",
     "load",
     "loggers",
     "materialise",
@@ -52,11 +54,12 @@ _WHERE = {
     "Info": "types",
     "InputError": "errors",
     "Objective": "objective",
-    "Placement": "population",
+    "Placement": "placement",
     "Results": "results",
     "Run": "results",
     "audit": "auditing",
     "compare": "comparison",
+    "forecast": "forecasting",
     "load": "results",
     "materialise": "noise",
     "perturbed": "noise",

@@ -6,8 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, final
 
-from evojax_nar.errors import InputError, finite, positive_int
-from evojax_nar.types import Cost, Strategy
+from evojax_nar.errors import InputError, finite, positive_int, reject
+from evojax_nar.types import Strategy
 
 
 @final
@@ -61,7 +61,16 @@ class Budget:
         """`{kind: amount}`."""
         return {self.kind: self.amount}
 
-    def steps(self, name: str, cost: Cost, batch: int) -> int | None:
+    def price(self, arm: Arm) -> int:
+        """What one step of an arm costs, in units of a counted budget."""
+        prices = {
+            "forwards": arm.strategy.cost.forward_equivalents(arm.batch),
+            "examples": arm.examples,
+            "generations": 1,
+        }
+        return prices[self.kind]
+
+    def steps(self, name: str, arm: Arm) -> int | None:
         """Steps that the budget buys an arm; None where only the clock can tell.
 
         Raises:
@@ -69,16 +78,12 @@ class Budget:
         """
         if not self.counted:
             return None
-        prices = {
-            "forwards": cost.forward_equivalents(batch),
-            "examples": batch,
-            "generations": 1,
-        }
-        steps = int(self.amount // prices[self.kind])
+        price = self.price(arm)
+        steps = int(self.amount // price)
         if steps < 1:
             raise InputError(
                 f"budget.{self.kind}={self.amount:g} does not buy one step of arm {name!r}, which "
-                f"costs {prices[self.kind]}; raise the budget, or lower its population or batch"
+                f"costs {price}; raise the budget, or lower its population or batch"
             )
         return steps
 
@@ -90,14 +95,29 @@ class Arm:
 
     Args:
       strategy: any `Strategy`.
-      batch: examples B a step; all members of a population share them.
+      batch: examples B that each member of a population sees in a step.
+      batches: how many different batches a step draws. With 1 all members share one (common random
+        numbers); with G each N / G members in turn have their own.
+
+    Raises:
+      InputError: for a number below 1, or more than one batch for a strategy that uses gradients.
     """
 
     strategy: Strategy
     batch: int = 128
+    batches: int = 1
 
     def __post_init__(self) -> None:
         positive_int("batch", self.batch)
+        positive_int("batches", self.batches)
+        if self.batches > 1 and self.strategy.cost.backwards:
+            problem = "is for populations, and this strategy follows gradients"
+            raise reject("batches", self.batches, problem, "raise batch instead")
+
+    @property
+    def examples(self) -> int:
+        """Different examples that a step draws."""
+        return self.batch * self.batches
 
 
 def as_arm(name: str, value: Any) -> Arm:

@@ -66,6 +66,11 @@ class PlanFlags:
     the whole budget."""
     evaluation_examples: Number = None
     """Fresh examples at each test size, for each seed."""
+    forward_dtype: Name = None
+    """Type that models run in while they train: float32 or bfloat16."""
+    chunk: Number = None
+    """Members, or antithetic pairs, that a device evaluates at once; "auto" for as many as its
+    memory is good for. It changes no result beyond rounding."""
     set: Assignments = ()
     """Any key of the config, such as arms.es.sigma=0.2 task.width=4; values are YAML."""
     out: Folder = None

@@ -146,6 +146,8 @@ def _train_arms(flags: cli.Compare | cli.Train, command: str) -> int:
             resume=flags.resume,
             overwrite=flags.overwrite,
             evaluation_examples=plan.evaluation_examples,
+            forward_dtype=plan.forward_dtype,
+            placement=planning.placement(flags),
             stop_loss=plan.stop_loss,
             replay=plan.replay,
             loggers=_loggers(flags, folder),

@@ -14,14 +14,16 @@ from evojax_nar.errors import InputError
 from evojax_nar.evaluator import Evaluator, examples_seen
 from evojax_nar.files import read_json, save_params, write_json
 from evojax_nar.folder import ArmFolder, Folder, fresh
+from evojax_nar.forecasting import MEMORY_SHARE
+from evojax_nar.forecasting import check as check_forecast
 from evojax_nar.loggers import Logger
 from evojax_nar.models.linen import parameter_count
-from evojax_nar.population import LOCAL, Placement
+from evojax_nar.placement import LOCAL, Placement
 from evojax_nar.processes import first, is_first
 from evojax_nar.progress import Display, Quiet
 from evojax_nar.results import SCHEMA, Results, Run
 from evojax_nar.spread import SpreadEvaluator, SpreadGroup
-from evojax_nar.trainer import MEMORY_SHARE, Group, Outcome, Settings, train_group
+from evojax_nar.trainer import Group, Outcome, Settings, train_group
 from evojax_nar.types import Model, Strategy, Task
 
 
@@ -36,6 +38,7 @@ def compare(
     resume: bool = False,
     overwrite: bool = False,
     evaluation_examples: int = 1024,
+    forward_dtype: str = "float32",
     stop_loss: float | None = None,
     replay: Mapping[str, Sequence[int]] | None = None,
     placement: Placement = LOCAL,
@@ -56,6 +59,8 @@ def compare(
       resume: continue the run in `out` from its checkpoints, to the same result bit for bit.
       overwrite: replace the run in `out`.
       evaluation_examples: fresh examples at each test size, for each seed.
+      forward_dtype: "float32", or "bfloat16" for models that run in it while they train; losses,
+        parameters and the final judgement are float32.
       stop_loss: stop a seed once its validation loss, on training sizes, is at most this; None to
         spend the budget.
       replay: arm to the steps of each seed, in place of the clock of a budget in seconds.
@@ -77,12 +82,14 @@ def compare(
         budget=budget,
         stop_loss=stop_loss,
         evaluation_examples=evaluation_examples,
+        forward_dtype=forward_dtype,
         replay=replay,
     )
     settings = Settings(
         budget=budget,
         stop_loss=stop_loss,
         evaluation_examples=evaluation_examples,
+        forward_dtype=forward_dtype,
         placement=placement,
         checkpoint_seconds=checkpoint_seconds,
     )
@@ -92,6 +99,9 @@ def compare(
         for name, arm in arms.items()
     }
     which = configs.check_seeds(seeds)
+    forecasts = {name: group.forecast(1) for name, group in groups.items()}
+    for forecast in forecasts.values():
+        first(partial(check_forecast, forecast, placement))
     stem = config["task"]["name"]
     path = Path(first(lambda: str(fresh(Path("results"), stem) if out is None else out)))
     remarks = [*notes]
@@ -114,7 +124,7 @@ def compare(
                             logger.log(name, record)
 
                 steps = None if replay is None else dict(zip(which, replay[name], strict=True))
-                display.begin(name, budget, len(which), steps)
+                display.begin(name, budget, len(which), steps, str(forecasts[name]))
                 for seeds_together in _divide(group, which, arm_folder):
                     _train(group, seeds_together, arm_folder, steps, watch, warn)
                 entries.append(first(partial(_entry, name, group, which, arm_folder)))

@@ -24,6 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "seeds": [0, 1, 2],
     "stop_loss": None,
     "evaluation_examples": 1024,
+    "forward_dtype": "float32",
     "replay": None,
 }
 """What a config need not say."""
@@ -36,10 +37,14 @@ KEYS = (
     "budget",
     "stop_loss",
     "evaluation_examples",
+    "forward_dtype",
     "replay",
 )
+FORWARD_DTYPES = ("float32", "bfloat16")
 BUDGETS = ("forwards", "examples", "generations", "seconds")
 PRESET = "parity"
+_OF_ARM = ("batch", "batches")
+"""Settings of an arm itself; the others are its strategy's."""
 _ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 _MAX_SEED = 2**32 - 1
 _MAX_SEEDS = 1000
@@ -56,6 +61,7 @@ class Plan:
     budget: Budget
     stop_loss: float | None = None
     evaluation_examples: int = 1024
+    forward_dtype: str = "float32"
     replay: Mapping[str, Sequence[int]] | None = None
 
 
@@ -133,6 +139,8 @@ def check(config: Any, where: str = "config") -> dict[str, Any]:
     if full["stop_loss"] is not None:
         finite("stop_loss", full["stop_loss"])
     positive_int("evaluation_examples", full["evaluation_examples"])
+    if full["forward_dtype"] not in FORWARD_DTYPES:
+        raise unknown("forward_dtype", full["forward_dtype"], FORWARD_DTYPES)
     full["replay"] = _replay(full["replay"], full["arms"], full["seeds"])
     return {key: full[key] for key in KEYS}
 
@@ -170,10 +178,11 @@ def build(config: Mapping[str, Any]) -> Plan:
     full = check(config)
     arms = {}
     for name, arm in full["arms"].items():
-        said = {key: value for key, value in arm.items() if key not in ("strategy", "batch")}
-        batch = {"batch": arm["batch"]} if "batch" in arm else {}
+        own = ("strategy", *_OF_ARM)
+        said = {key: value for key, value in arm.items() if key not in own}
+        sizes = {key: arm[key] for key in _OF_ARM if key in arm}
         try:
-            arms[name] = Arm(_get("strategy", strategies.get, arm["strategy"], said), **batch)
+            arms[name] = Arm(_get("strategy", strategies.get, arm["strategy"], said), **sizes)
         except InputError as error:
             raise InputError(f"arm {name}: {error}") from None
     return Plan(
@@ -184,6 +193,7 @@ def build(config: Mapping[str, Any]) -> Plan:
         budget=Budget(**full["budget"]),
         stop_loss=full["stop_loss"],
         evaluation_examples=full["evaluation_examples"],
+        forward_dtype=full["forward_dtype"],
         replay=full["replay"],
     )
 
@@ -219,6 +229,7 @@ def describe(
     budget: Budget,
     stop_loss: float | None = None,
     evaluation_examples: int = 1024,
+    forward_dtype: str = "float32",
     replay: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, Any]:
     """The config that says these objects; what only a script can say becomes a fingerprint.
@@ -238,6 +249,7 @@ def describe(
             "budget": budget.settings(),
             "stop_loss": stop_loss,
             "evaluation_examples": evaluation_examples,
+            "forward_dtype": forward_dtype,
             "replay": plain(replay),
         }
     )
@@ -246,7 +258,8 @@ def describe(
 def describe_arm(arm: Arm) -> dict[str, Any]:
     """One arm as a config says it: its strategy, its batch and the strategy's settings."""
     settings = _component(arm.strategy)
-    return {"strategy": settings.pop("name"), "batch": arm.batch, **settings}
+    batches = {} if arm.batches == 1 else {"batches": arm.batches}
+    return {"strategy": settings.pop("name"), "batch": arm.batch, **batches, **settings}
 
 
 def _component(component: Any) -> dict[str, Any]:
@@ -291,8 +304,9 @@ def _arms(value: Any) -> dict[str, dict[str, Any]]:
             raise reject("arms", name, f"differs from {twin!r} in case alone", "rename one of them")
         if not isinstance(arm, Mapping) or not isinstance(arm.get("strategy"), str):
             raise reject(f"arms.{name}", arm, "has no strategy", "write strategy: and a name")
-        if "batch" in arm:
-            positive_int(f"arms.{name}.batch", arm["batch"])
+        for key in _OF_ARM:
+            if key in arm:
+                positive_int(f"arms.{name}.{key}", arm[key])
     return {name: dict(arm) for name, arm in value.items()}
 
 

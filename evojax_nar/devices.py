@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from evojax_nar.errors import positive_int, reject
-from evojax_nar.population import Placement
+from evojax_nar.placement import Placement
 
 AXIS = "members"
 """The mesh axis that units are divided over."""
@@ -35,7 +35,7 @@ def mesh(count: int | None = None) -> Mesh:
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
-def placement(chunk: Any = None, *, count: int | None = None) -> Placement:
+def placement(chunk: Any = "auto", *, count: int | None = None) -> Placement:
     """A population spread over `mesh(count)`.
 
     Args:

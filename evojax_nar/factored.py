@@ -34,7 +34,7 @@ Group = tuple[Axis, ...]
 @final
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["base", "a", "b"],
+    data_fields=["base", "a", "b", "scale"],
     meta_fields=["groups", "leaves"],
 )
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Factored:
       b: the axes tagged b or k, likewise.
       groups: one for each axis of the base.
       leaves: paths of the parameters that it was made of, for audits.
+      scale: multiplies the product of the factors; None for 1. Always float32, and the same array
+        in all leaves of a perturbation, so that they can be joined without it.
     """
 
     base: jax.Array
@@ -54,6 +56,7 @@ class Factored:
     b: jax.Array
     groups: tuple[Group, ...]
     leaves: tuple[str, ...] = ()
+    scale: jax.Array | None = None
 
     @property
     def axes(self) -> Group:
@@ -76,14 +79,16 @@ class Factored:
         return self.a.shape[-1]
 
 
-def factored(base: jax.Array, a: jax.Array, b: jax.Array, leaf: str = "") -> Factored:
+def factored(
+    base: jax.Array, a: jax.Array, b: jax.Array, leaf: str = "", scale: jax.Array | None = None
+) -> Factored:
     """The leaf `base` with rows (all axes but the last) in `a` (rows, r) and columns in `b`.
 
-    `leaf` is its path.
+    `leaf` is its path, and `scale` multiplies the product.
     """
     *rows, columns = base.shape
     groups = (*((Axis(size, "a"),) for size in rows), (Axis(columns, "b"),))
-    return Factored(base, a.reshape(*rows, -1), b, groups, (leaf,))
+    return Factored(base, a.reshape(*rows, -1), b, groups, (leaf,), scale)
 
 
 def difference(value: Factored) -> jax.Array:
@@ -91,7 +96,8 @@ def difference(value: Factored) -> jax.Array:
     names = _names(len(value.axes) + 1)
     (inner, rank) = names[:-1], names[-1]
     terms = [_subscript(value.axes, inner, tag) + rank for tag in "ab"]
-    return jnp.einsum(f"{','.join(terms)}->{inner}", value.a, value.b).reshape(value.shape)
+    whole = jnp.einsum(f"{','.join(terms)}->{inner}", value.a, value.b).reshape(value.shape)
+    return scaled(whole, value)
 
 
 Value: TypeAlias = Any
@@ -180,11 +186,18 @@ def _contract_factors(
         factors = {tag: factor[..., 0] for tag, factor in factors.items()}
         subscripts = {tag: text[:-1] for tag, text in subscripts.items()}
         half = jnp.einsum(f"{left},{subscripts[first]}->{middle}", moved, factors[first])
+        half = scaled(half, value)
         if set(middle) & set(contracted_letters):
             return jnp.einsum(f"{middle},{subscripts[second]}->{out}", half, factors[second])
         return _align(half, middle, out) * _align(factors[second], subscripts[second], out)
     half = jnp.einsum(f"{left},{subscripts[first]}->{middle}{rank}", moved, factors[first])
+    half = scaled(half, value)
     return jnp.einsum(f"{middle}{rank},{subscripts[second]}->{out}", half, factors[second])
+
+
+def scaled(array: jax.Array, value: Factored) -> jax.Array:
+    """An array that was made of the factors of `value`, times its scale."""
+    return array if value.scale is None else array * value.scale.astype(array.dtype)
 
 
 def _align(array: jax.Array, have: str, want: str) -> jax.Array:
@@ -218,7 +231,9 @@ def transpose(value: Factored, permutation: Sequence[int]) -> Factored:
         return jnp.transpose(factor, [*ranked, len(own)])
 
     base = jnp.transpose(value.base, permutation)
-    return Factored(base, move(value.a, "a"), move(value.b, "b"), groups, value.leaves)
+    return dataclasses.replace(
+        value, base=base, a=move(value.a, "a"), b=move(value.b, "b"), groups=groups
+    )
 
 
 def reshape(value: Factored, shape: Sequence[int]) -> Factored | None:
@@ -252,7 +267,9 @@ def reshape(value: Factored, shape: Sequence[int]) -> Factored | None:
         return factor.reshape(*(axis.size for axis in cut if axis.tag in (tag, "k")), value.rank)
 
     base = value.base.reshape(shape)
-    return Factored(base, move(value.a, "a"), move(value.b, "b"), tuple(groups), value.leaves)
+    return dataclasses.replace(
+        value, base=base, a=move(value.a, "a"), b=move(value.b, "b"), groups=tuple(groups)
+    )
 
 
 def take_along(value: Factored, axis: int, index: Any) -> Factored | None:
@@ -293,7 +310,9 @@ def map_axis(
     base = (cut_base or cut)(value.base, axis)
     groups = list(value.groups)
     groups[axis] = (Axis(base.shape[axis], own.tag),)
-    return Factored(base, move(value.a, "a"), move(value.b, "b"), tuple(groups), value.leaves)
+    return dataclasses.replace(
+        value, base=base, a=move(value.a, "a"), b=move(value.b, "b"), groups=tuple(groups)
+    )
 
 
 def concatenate(values: Sequence[Factored], axis: int) -> Factored | None:
@@ -304,6 +323,7 @@ def concatenate(values: Sequence[Factored], axis: int) -> Factored | None:
     head = values[0]
     if any(v.groups != head.groups or v.rank != head.rank for v in values):
         return None
+    values = _with_one_scale(values)
     place = sum(len(group) for group in head.groups[:axis])
 
     def stack(factors: Sequence[jax.Array], tag: str) -> jax.Array:
@@ -318,6 +338,7 @@ def concatenate(values: Sequence[Factored], axis: int) -> Factored | None:
         stack([v.b for v in values], "b"),
         tuple(groups),
         merge_leaves(values),
+        values[0].scale,
     )
 
 
@@ -327,13 +348,27 @@ def add(values: Sequence[Factored]) -> Factored | None:
     values = [v if v.groups == head.groups else _swap(v) for v in values]
     if any(v.groups != head.groups for v in values):
         return None
+    values = _with_one_scale(values)
     return Factored(
         reduce(jnp.add, [v.base for v in values]),
         jnp.concatenate([v.a for v in values], axis=-1),
         jnp.concatenate([v.b for v in values], axis=-1),
         head.groups,
         merge_leaves(values),
+        values[0].scale,
     )
+
+
+def _with_one_scale(values: Sequence[Factored]) -> Sequence[Factored]:
+    """The values as they are where all have the same scale, else with each one's in its factor."""
+    if all(value.scale is values[0].scale for value in values):
+        return values
+    return [fold(value) for value in values]
+
+
+def fold(value: Factored) -> Factored:
+    """`value` with its scale in one factor."""
+    return dataclasses.replace(value, a=scaled(value.a, value), scale=None)
 
 
 def _swap(value: Factored) -> Factored:

@@ -154,36 +154,44 @@ def _rows(leaf: jax.Array) -> int:
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["centre", "key", "shift"],
-    meta_fields=["units"],
+    meta_fields=["units", "slices"],
 )
 @dataclass(frozen=True)
 class IntegerPairs(Members):
-    """Antithetic pairs around int8 parameters: noise of rank 1, added and taken away."""
+    """Antithetic pairs around int8 parameters: noise of rank 1, added and taken away.
+
+    Where there are several slices, what is evaluated is a pair of the parameters and the number of
+    the slice of the data that is the member's, an int32 scalar.
+    """
 
     centre: Params
     key: Key
     shift: jax.Array
     units: int
+    slices: int = 1
     width = 2
 
     def draw(self, index: jax.Array) -> Any:
-        """Factors of pair `index`."""
-        return draw_factors(jax.random.fold_in(self.key, index), self.centre)
+        """Factors of pair `index`, and its slice."""
+        factors = draw_factors(jax.random.fold_in(self.key, index), self.centre)
+        return factors, index % self.slices
 
     def evaluate(self, run: Callable[[Params, Carry], Any], draw: Any, carry: Carry) -> Any:
         """The member with + and the member with -, as two calls that share the draw."""
+        factors, place = draw
         results = []
         for row, sign in enumerate((1, -1)):
             own = jax.tree.map(lambda leaf, row=row: leaf[row], carry)
-            results.append(run(self.member(draw, sign), own))
+            member = self.member(factors, sign)
+            results.append(run((member, place) if self.slices > 1 else member, own))
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
 
-    def member(self, draw: Any, sign: int) -> Params:
+    def member(self, factors: Params, sign: int) -> Params:
         """Parameters of one member: a tree like the centre, of `Perturbed`."""
         return jax.tree.map(
             lambda leaf, own: Perturbed(leaf, jnp.int8(sign) * own[0], own[1], self.shift),
             self.centre,
-            draw,
+            factors,
         )
 
     def weigh(self, draws: Any, weights: jax.Array) -> Params:
@@ -199,4 +207,4 @@ class IntegerPairs(Members):
             summed = jnp.einsum(equation, a, b, preferred_element_type=jnp.int32)
             return summed.reshape(leaf.shape)
 
-        return jax.tree.map(total, self.centre, draws)
+        return jax.tree.map(total, self.centre, draws[0])

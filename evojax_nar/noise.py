@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from evojax_nar import factored, perturb
-from evojax_nar.errors import InputError, finite, positive_int, reject
+from evojax_nar.errors import InputError, finite, positive_int, reject, unknown
 from evojax_nar.settings import Configurable
 from evojax_nar.types import Key, Params
 
@@ -33,6 +33,38 @@ class Thin(NamedTuple):
     """(m, r), scaled by sigma / sqrt(r)."""
     b: jax.Array
     """(n, r)."""
+    scale: jax.Array | None = None
+    """Multiplies a b^T; kept apart, so that the two of a pair, which differ in it, share `a`."""
+
+
+class Factors(NamedTuple):
+    """How random words become independent symmetric numbers of variance one."""
+
+    numbers: int
+    """Made of a word."""
+    make: Callable[[jax.Array], jax.Array]
+    """(W,) uint32 to (W * numbers,) float32."""
+
+
+def _normal(words: jax.Array) -> jax.Array:
+    """Standard normal numbers, the same as `jax.random.normal` makes of the same words."""
+    ones = jax.lax.bitcast_convert_type((words >> 9) | 0x3F80_0000, jnp.float32)  # in [1, 2)
+    low = jnp.nextafter(jnp.float32(-1), jnp.float32(0))
+    uniform = jnp.maximum(low, (ones - 1) * (1 - low) + low)
+    return jnp.float32(2**0.5) * jax.lax.erf_inv(uniform)
+
+
+def _signs(words: jax.Array) -> jax.Array:
+    bits = (words >> jnp.arange(32, dtype=jnp.uint32)[:, None]) & 1
+    return (1 - 2 * bits.astype(jnp.float32)).reshape(-1)
+
+
+normal = Factors(1, _normal)
+"""Standard normal numbers."""
+signs = Factors(32, _signs)
+"""1 or -1. Cheaper than normal numbers, and better where the width is fixed: all directions are
+equally long, and an estimate is the less spread the less their lengths are."""
+FACTORS: dict[str, Factors] = {"signs": signs, "normal": normal}
 
 
 @final
@@ -75,22 +107,33 @@ class Noise(Configurable, abc.ABC):
     """Draws perturbations of mean zero and variance one for a parameter tree."""
 
     rules: tuple[Rule, ...]
+    factors: Factors
+    """Of thin noise."""
 
     @abc.abstractmethod
     def rank_of(self, path: str, shape: tuple[int, ...]) -> int:
         """Rank of the noise of a leaf that no rule speaks of; 0 for dense noise."""
 
-    def draw(self, key: Key, params: Params, sigma: Any = 1.0) -> Perturbation:
+    def draw(
+        self, key: Key, params: Params, sigma: Any = 1.0, factors: Factors | None = None
+    ) -> Perturbation:
         """One perturbation of `params`, of standard deviation `sigma`.
 
-        All its numbers are one draw, cut into leaves: a generator for each leaf would multiply the
-        time that XLA takes to compile a generation.
+        `factors` is the distribution of thin noise's; None for the rule's own.
+
+        All its random words are one draw, cut into leaves: each generator more would add half a
+        second to the time that XLA takes to compile a generation.
         """
         plans = self._plans(params)
-        ends = list(itertools.accumulate(plan.count for plan in plans))
-        flat = jax.random.normal(key, (ends[-1] if ends else 0,), jnp.float32)
-        pieces = jnp.split(flat, ends[:-1])
-        noise = [plan.shape_noise(piece, sigma) for plan, piece in zip(plans, pieces, strict=True)]
+        dense = sum(plan.count for plan in plans if not plan.rank)
+        thin = sum(plan.count for plan in plans if plan.rank)
+        factors = self.factors if factors is None else factors
+        words = jax.random.bits(key, (dense + -(-thin // factors.numbers),), jnp.uint32)
+        numbers = {
+            False: iter(_cut(normal.make(words[:dense]), plans, thin=False)),
+            True: iter(_cut(factors.make(words[dense:])[:thin], plans, thin=True)),
+        }
+        noise = [plan.noise(next(numbers[bool(plan.rank)]), sigma) for plan in plans]
         return jax.tree.unflatten(jax.tree.structure(params), noise)
 
     def describe(self, params: Params) -> dict[str, str]:
@@ -150,7 +193,7 @@ class _Plan(NamedTuple):
             return self.size
         return self.rank * (self.size // self.columns + self.columns)
 
-    def shape_noise(self, flat: jax.Array, sigma: Any) -> Any:
+    def noise(self, flat: jax.Array, sigma: Any) -> Any:
         if self.frozen:
             return None
         scale = jnp.asarray(self.scale * sigma, jnp.float32)
@@ -160,6 +203,12 @@ class _Plan(NamedTuple):
         a, b = flat[: rows * self.rank], flat[rows * self.rank :]
         a = a.reshape(rows, self.rank) * (scale / self.rank**0.5)
         return Thin(a.astype(self.dtype), b.reshape(self.columns, self.rank).astype(self.dtype))
+
+
+def _cut(flat: jax.Array, plans: list[_Plan], *, thin: bool) -> list[jax.Array]:
+    """The numbers of each leaf of one kind."""
+    ends = list(itertools.accumulate(plan.count for plan in plans if bool(plan.rank) == thin))
+    return jnp.split(flat, ends[:-1])
 
 
 @final
@@ -172,6 +221,7 @@ class Dense(Noise):
     """
 
     name: ClassVar[str] = "dense"
+    factors: ClassVar[Factors] = signs
     rules: tuple[Rule, ...] = ()
 
     def __post_init__(self) -> None:
@@ -185,7 +235,7 @@ class Dense(Noise):
 @final
 @dataclass(frozen=True)
 class LowRank(Noise):
-    """Noise a b^T / sqrt(r) for matrices, a and b standard normal; dense noise for vectors.
+    """Noise a b^T / sqrt(r) for matrices, of independent factors; dense noise for vectors.
 
     r (m + n) numbers for a leaf of m rows and n columns, whose entries have mean zero and variance
     one, and the program runs without forming it (EGGROLL, Sarkar et al. 2025, arXiv:2511.16652,
@@ -194,18 +244,24 @@ class LowRank(Noise):
 
     Args:
       rank: r.
+      factors: the distribution of the entries of a and b: `signs` or `normal`, or by that name.
       rules: exceptions by path; see `Rule`.
 
     Raises:
-      InputError: for a rank below 1.
+      InputError: for a rank below 1, or an unknown distribution.
     """
 
     name: ClassVar[str] = "low_rank"
     rank: int = 1
+    factors: Factors = signs
     rules: tuple[Rule, ...] = ()
 
     def __post_init__(self) -> None:
         positive_int("rank", self.rank)
+        if isinstance(self.factors, str):
+            if self.factors not in FACTORS:
+                raise unknown("factors", self.factors, FACTORS)
+            object.__setattr__(self, "factors", FACTORS[self.factors])
         object.__setattr__(self, "rules", _as_rules(self.rules))
 
     def rank_of(self, path: str, shape: tuple[int, ...]) -> int:
@@ -218,17 +274,26 @@ class LowRank(Noise):
         thin = self.rank * (size // shape[-1] + shape[-1]) if shape[-1] else size
         return self.rank if thin < size else 0
 
+    def settings(self) -> dict[str, Any]:
+        """Plain settings; a distribution of ours goes by its name."""
+        settings = super().settings()
+        names = {factors: name for name, factors in FACTORS.items()}
+        if self.factors in names:
+            settings["factors"] = names[self.factors]
+        return settings
+
 
 RULES: dict[str, type[Noise]] = {"dense": Dense, "low_rank": LowRank}
 
 
 def scale(noise: Perturbation, by: Any) -> Perturbation:
     """`noise` times a scalar."""
-    return _map(
-        lambda leaf: leaf * jnp.asarray(by, leaf.dtype),
-        lambda thin: Thin(thin.a * jnp.asarray(by, thin.a.dtype), thin.b),
-        noise,
-    )
+    by = jnp.asarray(by, jnp.float32)  # one array for all leaves, so that they can be joined
+
+    def thin(own: Thin) -> Thin:
+        return own._replace(scale=by if own.scale is None else own.scale * by)
+
+    return _map(lambda leaf: leaf * by.astype(leaf.dtype), thin, noise)
 
 
 def paths(params: Params) -> list[str]:
@@ -257,7 +322,7 @@ def perturbed(function: Callable[..., Any], *, strict: bool = False) -> Callable
         for path, leaf, own in zip(paths(params), leaves, _leaves(params, noise), strict=True):
             if isinstance(own, Thin):
                 thin = True
-                moved.append(factored.factored(leaf, own.a, own.b, path))
+                moved.append(factored.factored(leaf, own.a, own.b, path, own.scale))
             else:
                 moved.append(leaf if own is None else leaf + own)
         tree = jax.tree.unflatten(structure, moved)
@@ -274,12 +339,18 @@ def materialise(params: Params, noise: Perturbation) -> Params:
     sums = [
         leaf
         if own is None
-        else leaf + (own.a @ own.b.T).reshape(leaf.shape)
+        else leaf + _formed(own).reshape(leaf.shape)
         if isinstance(own, Thin)
         else leaf + own
         for leaf, own in zip(leaves, _leaves(params, noise), strict=True)
     ]
     return jax.tree.unflatten(structure, sums)
+
+
+def _formed(noise: Thin) -> jax.Array:
+    """a b^T, (m, n)."""
+    whole = noise.a @ noise.b.T
+    return whole if noise.scale is None else whole * noise.scale.astype(whole.dtype)
 
 
 def weigh(params: Params, noise: Perturbation, weights: jax.Array) -> Params:
@@ -292,7 +363,8 @@ def weigh(params: Params, noise: Perturbation, weights: jax.Array) -> Params:
         if own is None:
             return jnp.zeros(leaf.shape, leaf.dtype)
         if isinstance(own, Thin):
-            weighted = own.a * weights.astype(own.a.dtype)[:, None, None]
+            by = weights if own.scale is None else weights * own.scale
+            weighted = own.a * by.astype(own.a.dtype)[:, None, None]
             return jnp.einsum("cir,cjr->ij", weighted, own.b).reshape(leaf.shape)
         return jnp.tensordot(weights.astype(own.dtype), own, axes=1)
 

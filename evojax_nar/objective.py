@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from evojax_nar import population
-from evojax_nar.population import LOCAL, Members, Placement
+from evojax_nar.errors import positive_int, reject
+from evojax_nar.placement import LOCAL, Placement
+from evojax_nar.population import Members
 from evojax_nar.types import Batch, Carry, Evaluation, Key, Model, Params, Task, TaskSpec
 
 
@@ -19,7 +21,7 @@ from evojax_nar.types import Batch, Carry, Evaluation, Key, Model, Params, Task,
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["data"],
-    meta_fields=["fn", "start", "placement"],
+    meta_fields=["fn", "start", "placement", "groups"],
 )
 @dataclass(frozen=True)
 class Objective:
@@ -32,15 +34,29 @@ class Objective:
       start: `start(key, data) -> carry`, the carry of a fresh unroll, for models that are unrolled
         in segments. None where nothing is carried.
       placement: the devices and chunks over which a population is spread.
+      groups: None where all members share `data`. G where `data` has a leading axis of G and each
+        group of N / G members in turn has its own; an antithetic pair is never divided. One
+        parameter set is then judged by the mean over the groups.
 
-    `fn`, `start` and `placement` are static: use module-level functions or hashable callables,
-    since a new lambda is a new program.
+    Raises:
+      InputError: for groups below 1, or together with `start`.
+
+    All but `data` is static: use module-level functions or hashable callables, since a new lambda
+    is a new program.
     """
 
     fn: Callable[..., Any]
     data: Any = ()
     start: Callable[[Key, Any], Carry] | None = None
     placement: Placement = LOCAL
+    groups: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.groups is not None:
+            positive_int("groups", self.groups)
+            if self.start is not None:
+                remedy = "let all members share the data of a segment"
+                raise reject("groups", self.groups, "cannot go with a carry", remedy)
 
     def init_carry(self, key: Key) -> Carry:
         """The carry of a fresh unroll of one parameter set; `()` where nothing is carried."""
@@ -48,7 +64,10 @@ class Objective:
 
     def __call__(self, params: Params, carry: Carry = ()) -> tuple[Evaluation, Carry]:
         """Evaluate one parameter set on the batch, or on a segment of a long unroll."""
-        return _run(self.fn, self.start is not None, self.data, params, carry)
+        if self.groups is None:
+            return _run(self.fn, self.start is not None, self.data, params, carry)
+        each = jax.vmap(lambda data: _run(self.fn, False, data, params, carry)[0])(self.data)
+        return jax.tree.map(lambda leaf: leaf.mean(axis=0), each), carry
 
     def population(self, members: Members, carries: Carry = ()) -> tuple[Evaluation, Carry]:
         """Evaluate all N members, in chunks, over the mesh.
@@ -56,7 +75,7 @@ class Objective:
         `carries` has a leading axis of N; so has every leaf of what is returned.
         """
         run = functools.partial(_run, self.fn, self.start is not None)
-        return population.evaluate(run, self.data, members, carries, self.placement)
+        return population.evaluate(run, self.data, members, carries, self.placement, self.groups)
 
     def combine(self, members: Members, weights: jax.Array) -> Params:
         """Sum of weight (N,) times each member's noise, or its parameters where those are stored.
@@ -85,8 +104,22 @@ class TaskLoss:
     task: Task
     model: Model
     spec: TaskSpec
+    forward_dtype: str = "float32"
+    """Type of parameters and inputs as the model sees them; the outputs are judged in float32."""
 
     def __call__(self, params: Params, batch: Batch) -> Evaluation:
         """Judge the model's outputs on the batch by the task."""
-        outputs = self.model.apply(params, batch.inputs, spec=self.spec)
-        return self.task.evaluate(outputs, batch)
+        inputs = batch.inputs
+        if self.forward_dtype != "float32":
+            params, inputs = cast((params, inputs), self.forward_dtype)
+        outputs = self.model.apply(params, inputs, spec=self.spec)
+        return self.task.evaluate(jnp.asarray(outputs, jnp.float32), batch)
+
+
+def cast(tree: Any, dtype: Any) -> Any:
+    """`tree` with its floating-point leaves in another type; integers and masks stay."""
+
+    def convert(leaf: jax.Array) -> jax.Array:
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(convert, tree)

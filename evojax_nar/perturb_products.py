@@ -42,6 +42,7 @@ def _product(params: Any, left: Factored, right: Factored) -> Value | None:
     (L + u v^T) (R + p q^T) = L R + u (v^T R + v^T p q^T) + L p q^T.
     """
     (left_axes, right_axes), (batched, _) = params["dimension_numbers"]
+    left, right = factored.fold(left), factored.fold(right)
     for value, axes in ((left, left_axes), (right, right_axes)):
         tags = sorted(axis.tag for axis in value.axes)
         if batched or len(axes) != 1 or len(value.groups) != 2 or tags != ["a", "b"]:
@@ -107,6 +108,7 @@ def _batched_difference(numbers: Any, values: list[Value]) -> jax.Array:
     seen = dict.fromkeys(left + own[first])
     half = "".join(name for name in seen if name in out or name in own[second])
     thin = jnp.einsum(f"{left},{own[first]}{rank}->{half}{rank}", array, factors[first])
+    thin = factored.scaled(thin, value)
     return jnp.einsum(f"{half}{rank},{own[second]}{rank}->{out}", thin, factors[second])
 
 
@@ -149,7 +151,7 @@ def gather(params: Any, values: list[Value]) -> Value | None:
         )
         return lax.gather(table, index, layout, (1, *table.shape[1:]), **options)
 
-    rows = look_up(table)
+    rows = factored.scaled(look_up(table), value)
     result = jnp.einsum(f"...{own[1:]}{rank},{rest}{rank}->...{inner[1:]}", rows, other)
     result = result.reshape(*index.shape[:-1], *value.shape[1:])
     # The lookup's own order of axes: offsets where it says, indices in the places between.
@@ -196,7 +198,7 @@ def convolution(params: Any, values: list[Value]) -> Value | None:
     shared = lax.conv_general_dilated(array, value.base, **options)
     batch, channel, *spatial = numbers.out_spec
     whole = jnp.moveaxis(difference, range(difference.ndim), (batch, *spatial, channel))
-    return shared + whole.astype(shared.dtype)
+    return shared + factored.scaled(whole, value).astype(shared.dtype)
 
 
 def _through_channels(params: Any, array: jax.Array, value: Factored) -> jax.Array:

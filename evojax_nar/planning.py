@@ -11,10 +11,20 @@ from evojax_nar import config as configs
 from evojax_nar import overrides, strategies
 from evojax_nar.cli import Compare, PlanFlags, Train
 from evojax_nar.errors import InputError, reject
+from evojax_nar.placement import Placement
 
 _CHANGES = (
     *("config", "task", "model", "hidden", "train_sizes", "test_sizes", "stop_loss"),
-    *("evaluation_examples", "set", "arms", "seeds", "strategy", "seed", *configs.BUDGETS),
+    *(
+        "evaluation_examples",
+        "forward_dtype",
+        "set",
+        "arms",
+        "seeds",
+        "strategy",
+        "seed",
+        *configs.BUDGETS,
+    ),
 )
 """Flags that say what is run, in contrast to where and how it is shown."""
 
@@ -66,6 +76,17 @@ def notes(config: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def placement(flags: PlanFlags) -> Placement:
+    """Where populations are evaluated: over all devices where there are several.
+
+    Raises:
+      InputError: for a chunk that is neither a number nor "auto".
+    """
+    if flags.chunk is None or flags.chunk == "auto":
+        return Placement()
+    return Placement(chunk=overrides.whole("chunk", flags.chunk, least=1))
+
+
 def repeat(flags: PlanFlags, command: str, folder: Path) -> str:
     """The command that continues an interrupted run."""
     quiet = " --quiet" if flags.quiet else ""
@@ -111,6 +132,8 @@ def _set_numbers(config: dict[str, Any], flags: PlanFlags) -> None:
     if flags.stop_loss is not None:
         off = flags.stop_loss.lower() == "none"
         config["stop_loss"] = None if off else overrides.number("stop_loss", flags.stop_loss)
+    if flags.forward_dtype is not None:
+        config["forward_dtype"] = flags.forward_dtype
     if flags.evaluation_examples is not None:
         config["evaluation_examples"] = overrides.whole(
             "evaluation_examples", flags.evaluation_examples, least=1

@@ -1,4 +1,4 @@
-"""Members to evaluations, weights to summed noise. This is the one file that knows devices.
+"""Members to evaluations, weights to summed noise, in blocks: see `placement`.
 
 A population is a rule, not an array: a `Members` object says how to make its unit number i (one
 member, or a pair that shares a draw), so a chunk of units exists only while it is evaluated. Noise
@@ -12,58 +12,20 @@ import abc
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.extend.core import jaxpr_as_fun
 
+from evojax_nar import cost, memory
 from evojax_nar import noise as noises
-from evojax_nar.errors import positive_int, reject
+from evojax_nar.errors import reject
 from evojax_nar.noise import Noise
+from evojax_nar.placement import Chunk, Placement, layout, note, spread
 from evojax_nar.types import Carry, Evaluation, Key, Params
 
 Run = Callable[[Any, Params, Carry], tuple[Evaluation, Carry]]
-
-
-@final
-@dataclass(frozen=True)
-class Placement:
-    """Where a population is evaluated.
-
-    Args:
-      mesh: devices that share the units; None for one. Its axes must be of type Auto.
-      axis: the mesh axis that the units are divided over.
-      chunk: units evaluated at once on a device; None for all of them.
-
-    Raises:
-      InputError: for a chunk below 1, or a mesh without that axis or with axes of another type.
-    """
-
-    mesh: Mesh | None = None
-    axis: str = "members"
-    chunk: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.chunk is not None:
-            positive_int("chunk", self.chunk)
-        if self.mesh is not None and self.axis not in self.mesh.axis_names:
-            names = ", ".join(map(str, self.mesh.axis_names))
-            raise reject("axis", self.axis, "is not an axis of the mesh", f"it has {names}")
-        if self.mesh is not None and any(kind != AxisType.Auto for kind in self.mesh.axis_types):
-            kinds = tuple(kind.name for kind in self.mesh.axis_types)
-            remedy = "make it with jax.make_mesh(..., axis_types=(AxisType.Auto,))"
-            raise reject("mesh.axis_types", kinds, "are not all Auto", remedy)
-
-    @property
-    def devices(self) -> int:
-        """How many devices share the units."""
-        return 1 if self.mesh is None else self.mesh.shape[self.axis]
-
-
-LOCAL = Placement()
-"""One device, the whole population at once."""
 
 
 class Members(abc.ABC):
@@ -113,17 +75,27 @@ class GaussianPairs(Members):
         return self.noise.draw(jax.random.fold_in(self.key, index), self.centre)
 
     def evaluate(self, run: Callable[[Params, Carry], Any], draw: Any, carry: Carry) -> Any:
-        """The member with + and the member with -, as two calls that share the draw."""
-        results = []
-        for row, sign in enumerate((1.0, -1.0)):
-            own = jax.tree.map(lambda leaf, row=row: leaf[row], carry)
-            noise = noises.scale(draw, sign * self.sigma)
-            results.append(noises.perturbed(run)(self.centre, noise, own))
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+        """The member with + and the member with -, which share the draw."""
+        return evaluate_pair(run, self.centre, draw, self.sigma, carry)
 
     def weigh(self, draws: Any, weights: jax.Array) -> Params:
         """Sum over pairs of (weight of + less weight of -) times the pair's unit noise."""
         return noises.weigh(self.centre, draws, weights[:, 0] - weights[:, 1])
+
+
+def evaluate_pair(
+    run: Callable[[Params, Carry], Any], centre: Params, noise: Any, sigma: Any, carry: Carry
+) -> Any:
+    """Results at centre + sigma * noise and centre - sigma * noise, stacked (2, ...).
+
+    By vmap over the sign: thin factors are read once for both, and the products with shared weights
+    are twice as tall.
+    """
+
+    def one(scale: jax.Array, own: Carry) -> Any:
+        return noises.perturbed(run)(centre, noises.scale(noise, scale), own)
+
+    return jax.vmap(one)(sigma * jnp.array([1.0, -1.0]), carry)
 
 
 @final
@@ -189,108 +161,117 @@ def mutate(params: Params, seed: jax.Array, sigma: jax.Array) -> Params:
 
 
 def evaluate(
-    run: Run, data: Any, members: Members, carries: Carry, placement: Placement
+    run: Run,
+    data: Any,
+    members: Members,
+    carries: Carry,
+    placement: Placement,
+    groups: int | None = None,
 ) -> tuple[Evaluation, Carry]:
-    """Evaluate every member on the same data: leaves (N, ...) of evaluations and carries."""
+    """Evaluate every member: leaves (N, ...) of evaluations and carries.
 
-    def chunk(shared: tuple[Members, Any], index: jax.Array, carry: Carry) -> Any:
+    All on the same data, or, with G groups, each group of units / G units on its own (leading axis
+    of G).
+
+    Raises:
+      InputError: where the units cannot be divided into so many groups.
+    """
+    units = members.units
+    if groups is not None and units % groups:
+        kind = "antithetic pairs" if members.width == 2 else "members"
+        raise reject("groups", groups, f"does not divide {units} {kind}", "give a number that does")
+    rows = jax.tree.map(lambda leaf: leaf.reshape(units, members.width, *leaf.shape[1:]), carries)
+    own_data = data if groups is None else jax.tree.map(lambda leaf: leaf[0], data)
+    unit = _trace(run, members, own_data, jax.tree.map(lambda leaf: leaf[0], rows))
+    at_once = placement.at_once(units, unit.unit_bytes)
+    cut = layout(units, groups or 1, at_once, placement.devices)
+    at_once = cut.groups_in_block * cut.units_in_block
+    predicted = placement.copies * (unit.shared_bytes + at_once * unit.unit_bytes)
+    note(Chunk(units, members.width, at_once, placement.devices, predicted))
+
+    def block(shared: Any, index: jax.Array, carry: Carry, group: jax.Array) -> Any:
+        """A block of k groups times b units; `group` (k, b) says which."""
         members, data = shared
-        draws = jax.vmap(members.draw)(index)
-        return jax.vmap(
-            lambda draw, own: members.evaluate(partial(run, data), draw, own),
-        )(draws, carry)
+        draws = _draws(members, index)
+        each = jax.vmap(unit.run, in_axes=(None, None, 0, 0))
+        if groups is None:
+            first = jax.tree.map(lambda leaf: leaf[0], (draws, carry))
+            result = each(members, data, *first)
+            return jax.tree.map(lambda leaf: leaf[None], result)
+        own = jax.tree.map(lambda leaf: leaf[group[:, 0]], data)
+        if cut.units_in_block == 1:  # an axis of size 1 inside would make XLA's loops slower
+            first = jax.tree.map(lambda leaf: leaf[:, 0], (draws, carry))
+            result = jax.vmap(unit.run, in_axes=(None, 0, 0, 0))(members, own, *first)
+            return jax.tree.map(lambda leaf: leaf[:, None], result)
+        return jax.vmap(each, in_axes=(None, 0, 0, 0))(members, own, draws, carry)
 
-    rows = jax.tree.map(
-        lambda leaf: leaf.reshape(members.units, members.width, *leaf.shape[1:]), carries
-    )
-    results = _spread(chunk, (members, data), members.units, rows, placement, total=False)
-    return jax.tree.map(lambda leaf: leaf.reshape(members.size, *leaf.shape[2:]), results)
+    group = jnp.repeat(jnp.arange(cut.groups, dtype=jnp.int32), cut.group_size)
+    blocks = jax.tree.map(cut.split, (jnp.arange(units, dtype=jnp.int32), rows, group))
+    results = spread(block, (members, data), blocks, placement, total=False)
+    joined = jax.tree.map(cut.join, results)
+    return jax.tree.map(lambda leaf: leaf.reshape(members.size, *leaf.shape[2:]), joined)
 
 
 def combine(members: Members, weights: jax.Array, placement: Placement) -> Params:
     """Sum over the members of weights (N, ...) times noise: what `members.weigh` makes of it."""
+    units = members.units
+    draw = jax.eval_shape(lambda: members.draw(jnp.asarray(0, jnp.int32)))
+    # A draw, the random words it is made of, and its product with the weights.
+    cut = layout(units, 1, placement.at_once(units, 3 * cost.tree_bytes(draw)), placement.devices)
 
-    def chunk(members: Members, index: jax.Array, weights: jax.Array) -> Params:
-        return members.weigh(jax.vmap(members.draw)(index), weights)
+    def block(members: Members, index: jax.Array, weights: jax.Array, valid: jax.Array) -> Params:
+        own = jnp.where(valid[0].reshape(-1, *[1] * (weights.ndim - 2)), weights[0], 0)
+        return members.weigh(jax.tree.map(lambda leaf: leaf[0], _draws(members, index)), own)
 
-    rows = weights.reshape(members.units, members.width, *weights.shape[1:])
-    return _spread(chunk, members, members.units, rows, placement, total=True)
+    rows = weights.reshape(units, members.width, *weights.shape[1:])
+    index = jnp.arange(units, dtype=jnp.int32)
+    # What only fills up the last block is a copy of the first unit, and must add nothing.
+    valid = jnp.arange(cut.padded_size) < units
+    blocks = (cut.split(index), cut.split(rows), valid.reshape(cut.blocks, 1, -1))
+    return spread(block, members, blocks, placement, total=True)
 
 
-def _spread(
-    work: Callable[[Any, jax.Array, Any], Any],
-    shared: Any,
-    units: int,
-    rows: Any,
-    placement: Placement,
-    *,
-    total: bool,
-) -> Any:
-    """Run `work(shared, index (C,), rows (C, ...))` over all units, chunk by chunk, on all devices.
+def _draws(members: Members, index: jax.Array) -> Any:
+    """Draws of units (k, b), made in a loop of two turns.
 
-    Results are stacked (units, ...), or summed over units where `total`. Units that only fill up
-    the last chunk repeat unit 0, with rows of zeros for a total, to which they so add nothing.
+    XLA would otherwise fuse the making of noise into every operation that reads it, and make it
+    anew for each element of the result; across a loop it does not.
     """
-    per_device = -(-units // placement.devices)
-    chunk = min(placement.chunk or per_device, per_device)
-    chunks = -(-per_device // chunk)
-    padding = placement.devices * chunks * chunk - units
-    index = jnp.pad(jnp.arange(units, dtype=jnp.int32), (0, padding))
-    rows = jax.tree.map(lambda leaf: _extend(leaf, padding, zero=total), rows)
-
-    def on_device(shared: Any, index: jax.Array, rows: Any) -> Any:
-        split = jax.tree.map(
-            lambda leaf: leaf.reshape(chunks, chunk, *leaf.shape[1:]), (index, rows)
-        )
-        if not total:
-            if chunks == 1:
-                return work(shared, index, rows)
-            results = jax.lax.map(lambda piece: work(shared, *piece), split)
-            return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), results)
-        if chunks == 1:
-            result = work(shared, index, rows)
-        else:
-            zero = jax.tree.map(
-                lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-                jax.eval_shape(
-                    lambda piece: work(shared, *piece), jax.tree.map(lambda x: x[0], split)
-                ),
-            )
-            result, _ = jax.lax.scan(
-                lambda sums, piece: (jax.tree.map(jnp.add, sums, work(shared, *piece)), None),
-                zero,
-                split,
-            )
-        return result if placement.mesh is None else _sum_over(result, placement.axis)
-
-    if placement.mesh is None:
-        results = on_device(shared, index, rows)
-    else:
-        along, copied = PartitionSpec(placement.axis), PartitionSpec()
-        # check_vma is off because a user's own scan may start from a carry that does not vary.
-        results = jax.shard_map(
-            on_device,
-            mesh=placement.mesh,
-            in_specs=(copied, along, along),
-            out_specs=copied if total else along,
-            check_vma=False,
-        )(shared, index, rows)
-    return results if total else jax.tree.map(lambda leaf: leaf[:units], results)
+    flat = index.reshape(-1)
+    half = -(-flat.size // 2)
+    turns = jnp.pad(flat, (0, 2 * half - flat.size)).reshape(2, half)
+    draws = jax.lax.map(jax.vmap(members.draw), turns)
+    return jax.tree.map(
+        lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: flat.size].reshape(
+            *index.shape, *leaf.shape[2:]
+        ),
+        draws,
+    )
 
 
-def _sum_over(tree: Any, axis: str) -> Any:
-    """Sums over devices as one reduction, whatever the number of leaves."""
-    flat, restore = ravel_pytree(tree)
-    return restore(jax.lax.psum(flat, axis))
+class Unit(NamedTuple):
+    """The program that evaluates one unit, traced once."""
+
+    run: Callable[[Members, Any, Any, Carry], tuple[Evaluation, Carry]]
+    shared_bytes: int
+    unit_bytes: int
 
 
-def _extend(rows: jax.Array, padding: int, *, zero: bool) -> jax.Array:
-    """`rows` (units, ...) with more of them: zeros, or copies of the first, as keys cannot be 0."""
-    if not padding:
-        return rows
-    shape = (padding, *rows.shape[1:])
-    more = jnp.zeros(shape, rows.dtype) if zero else jnp.broadcast_to(rows[:1], shape)
-    return jnp.concatenate([rows, more])
+def _trace(run: Run, members: Members, data: Any, carry: Carry) -> Unit:
+    def unit(members: Members, data: Any, draw: Any, carry: Carry) -> Any:
+        return members.evaluate(partial(run, data), draw, carry)
+
+    draw = jax.eval_shape(lambda: members.draw(jnp.asarray(0, jnp.int32)))
+    arguments = (members, data, draw, carry)
+    program, shapes = jax.make_jaxpr(unit, return_shape=True)(*arguments)
+    leaves = jax.tree.leaves((members, data))
+    shared, own = memory.peak(program.jaxpr, range(len(leaves), len(program.jaxpr.invars)))
+
+    def again(*arguments: Any) -> Any:
+        results = jaxpr_as_fun(program)(*jax.tree.leaves(arguments))
+        return jax.tree.unflatten(jax.tree.structure(shapes), results)
+
+    return Unit(again, shared, own)
 
 
 def _single(run: Callable[[Params, Carry], Any], params: Params, carry: Carry) -> Any:

@@ -29,7 +29,9 @@ class Quiet:
     def __exit__(self, *_: object) -> None:
         """Nothing to take down."""
 
-    def begin(self, name: str, budget: Budget, seeds: int, steps: Mapping[int, int] | None) -> None:
+    def begin(
+        self, name: str, budget: Budget, seeds: int, steps: Mapping[int, int] | None, plan: str
+    ) -> None:
         """An arm begins."""
 
     def show(self, name: str, records: list[dict[str, Any]]) -> None:
@@ -73,8 +75,14 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def begin(self, name: str, budget: Budget, seeds: int, steps: Mapping[int, int] | None) -> None:
-        """Add a bar for an arm of so many seeds; `steps` are those of a replay."""
+    def begin(
+        self, name: str, budget: Budget, seeds: int, steps: Mapping[int, int] | None, plan: str
+    ) -> None:
+        """Add a bar for an arm of so many seeds; `steps` are those of a replay.
+
+        `plan` says what the arm needs, and is printed above the bars.
+        """
+        self.say(plan)
         if steps is None:
             self._budgets[name] = (_SPENT[budget.kind], budget.amount * seeds)
         else:

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from evojax_nar.devices import everywhere, here, replicated
 from evojax_nar.evaluator import Evaluator, Judged
+from evojax_nar.placement import Placement
 from evojax_nar.processes import first
 from evojax_nar.tally import Tally
 from evojax_nar.trainer import Group, Progress
@@ -43,13 +44,15 @@ class SpreadGroup(Group):
         """As `Group.allowed`, by the clock of the first process."""
         return first(lambda: super(SpreadGroup, self).allowed(tally, replay))
 
-    def _epoch(self, key: Key, progress: Progress, limit: jax.Array) -> tuple[Progress, Any]:
-        mesh = self.settings.placement.mesh
+    def _epoch(
+        self, placement: Placement, key: Key, progress: Progress, limit: jax.Array
+    ) -> tuple[Progress, Any]:
+        mesh = placement.mesh
         if mesh is None:
-            return super()._epoch(key, progress, limit)
+            return super()._epoch(placement, key, progress, limit)
         # What leaves the program must be whole on each process, whatever XLA divided inside.
         progress = jax.lax.with_sharding_constraint(progress, replicated(mesh))
-        results = super()._epoch(key, progress, limit)
+        results = super()._epoch(placement, key, progress, limit)
         return jax.lax.with_sharding_constraint(results, replicated(mesh))
 
 

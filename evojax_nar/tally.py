@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from evojax_nar.budget import Arm
 from evojax_nar.evaluator import Judged
 from evojax_nar.types import BACKWARD_COST, Info
 
@@ -40,18 +41,18 @@ class Tally:
 
 
 def count(
-    tallies: list[Tally], active: jax.Array, info: Info, batch: int, elapsed: float
+    tallies: list[Tally], active: jax.Array, info: Info, arm: Arm, elapsed: float
 ) -> list[bool]:
     """Add what an epoch really did to the tallies; which seeds took part in it."""
     done = np.asarray(active)  # (S, K) bool
-    forwards = (np.asarray(info.forwards, np.int64) * done).sum(1) * batch
-    backwards = (np.asarray(info.backwards, np.int64) * done).sum(1) * batch
+    forwards = (np.asarray(info.forwards, np.int64) * done).sum(1) * arm.batch
+    backwards = (np.asarray(info.backwards, np.int64) * done).sum(1) * arm.batch
     for row, tally in enumerate(tallies):
         steps = int(done[row].sum())
         if steps == 0:
             continue
         tally.steps += steps
-        tally.examples += steps * batch
+        tally.examples += steps * arm.examples
         tally.forwards += int(forwards[row])
         tally.backwards += int(backwards[row])
         # The seeds of a group share the device: each is charged its part of the time.

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -21,8 +22,9 @@ from evojax_nar.budget import Arm, Budget
 from evojax_nar.checkpoint import Checkpoints
 from evojax_nar.evaluator import TEST, VALIDATION, Evaluator, Judged, sample_mixture
 from evojax_nar.folder import ArmFolder
+from evojax_nar.forecasting import Forecast
 from evojax_nar.objective import Objective, TaskLoss
-from evojax_nar.population import LOCAL, Placement
+from evojax_nar.placement import LOCAL, Placement, recording
 from evojax_nar.strategies.base import keep_if
 from evojax_nar.tally import Tally, count, record, verdict
 from evojax_nar.types import Key, Params, State
@@ -33,8 +35,6 @@ CLOCKED_EPOCH = 2**19
 """Forward-equivalents of an epoch where the budget is in seconds."""
 LONGEST_EPOCH = 2000
 """Steps of an epoch at most."""
-MEMORY_SHARE = 0.8
-"""Share of the free memory that the seeds of a group may use together."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Settings:
       validation_examples: examples of the validation set, the same for every arm and epoch.
       monitor_examples: examples at each test size between epochs; for curves, never for decisions.
       evaluation_examples: examples at each test size at the end.
+      forward_dtype: type that models run in while they train; losses and parameters are float32.
       placement: devices and chunks of populations.
       checkpoint_seconds: least time between two checkpoints.
     """
@@ -57,6 +58,7 @@ class Settings:
     validation_examples: int = 512
     monitor_examples: int = 64
     evaluation_examples: int = 1024
+    forward_dtype: str = "float32"
     placement: Placement = LOCAL
     checkpoint_seconds: float = 10.0
 
@@ -108,8 +110,8 @@ class Group:
         self.evaluator = evaluator
         self.settings = settings
         task = evaluator.task
-        self._loss = TaskLoss(task, evaluator.model, evaluator.spec)
-        self.step_limit = settings.budget.steps(name, arm.strategy.cost, arm.batch)
+        self._loss = TaskLoss(task, evaluator.model, evaluator.spec, settings.forward_dtype)
+        self.step_limit = settings.budget.steps(name, arm)
         self.epoch_steps = self._epoch_steps()
         self._programs: dict[int, Program] = {}
 
@@ -136,31 +138,55 @@ class Group:
             progress = jax.eval_shape(lambda: self.start(range(count)))
             keys = jax.eval_shape(lambda: seed_keys(range(count)))
             limits = jax.ShapeDtypeStruct((count,), jnp.int32)
-            epoch = jax.jit(jax.vmap(self._epoch), donate_argnums=(1,))
+            placement = self.placement(count)
+            epoch = jax.jit(
+                jax.vmap(lambda *rest: self._epoch(placement, *rest)), donate_argnums=(1,)
+            )
             begin = time.perf_counter()
             program = epoch.lower(keys, progress, limits).compile()
             self._programs[count] = Program(program, time.perf_counter() - begin)
         return self._programs[count]
 
-    def step_flops(self, progress: Progress) -> float:
+    def step_flops(self, progress: Progress, count: int = 1) -> float:
         """FLOPs of one step of one seed, the making of its batch included."""
         one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), progress)
         key = jax.eval_shape(lambda: jax.random.key(0))
-        return cost.flops(self._step, key, one.strategy, one.step)
+        step = partial(self._step, self.placement(count))
+        return cost.flops(step, key, one.strategy, one.step)
 
-    def _step(self, key: Key, state: State, step: jax.Array) -> tuple[State, Any]:
+    def forecast(self, count: int) -> Forecast:
+        """What `count` seeds need that train together; nothing is run or compiled."""
+        progress = jax.eval_shape(lambda: self.start(range(count)))
+        with recording() as chunks:
+            flops = self.step_flops(progress, count)
+        return Forecast(self.name, flops, cost.tree_bytes(progress), tuple(chunks))
+
+    def placement(self, count: int) -> Placement:
+        """Where populations of `count` seeds are evaluated that train together."""
+        return dataclasses.replace(self.settings.placement, copies=count)
+
+    def _step(
+        self, placement: Placement, key: Key, state: State, step: jax.Array
+    ) -> tuple[State, Any]:
         _, _, stream = jax.random.split(key, 3)
         batch_key, step_key = jax.random.split(jax.random.fold_in(stream, step))
-        batch = sample_mixture(self.evaluator.task, batch_key, self.arm.batch)
-        objective = Objective(self._loss, batch, placement=self.settings.placement)
-        return self.arm.strategy.step(step_key, state, objective)
+        arm, task = self.arm, self.evaluator.task
+        if arm.batches == 1:
+            batch, groups = sample_mixture(task, batch_key, arm.batch), None
+        else:
+            keys, groups = jax.random.split(batch_key, arm.batches), arm.batches
+            batch = jax.vmap(lambda key: sample_mixture(task, key, arm.batch))(keys)
+        objective = Objective(self._loss, batch, placement=placement, groups=groups)
+        return arm.strategy.step(step_key, state, objective)
 
-    def _epoch(self, key: Key, progress: Progress, limit: jax.Array) -> tuple[Progress, Any]:
+    def _epoch(
+        self, placement: Placement, key: Key, progress: Progress, limit: jax.Array
+    ) -> tuple[Progress, Any]:
         """Up to `limit` steps of one seed, in a scan of a fixed number of them."""
 
         def body(progress: Progress, index: jax.Array) -> tuple[Progress, Any]:
             active = (index < limit) & progress.healthy
-            state, info = self._step(key, progress.strategy, progress.step)
+            state, info = self._step(placement, key, progress.strategy, progress.step)
             new = progress._replace(
                 strategy=keep_if(active, state, progress.strategy),
                 step=progress.step + active,
@@ -186,13 +212,7 @@ class Group:
         left = budget.amount - tally.spent(budget.kind)
         if not budget.counted:
             return self.epoch_steps if left > 0 else 0
-        batch = self.arm.batch
-        price = {
-            "forwards": self.arm.strategy.cost.forward_equivalents(batch),
-            "examples": batch,
-            "generations": 1,
-        }[budget.kind]
-        return int(left // price)
+        return int(left // budget.price(self.arm))
 
 
 def seed_keys(seeds: Sequence[int]) -> jax.Array:
@@ -251,7 +271,7 @@ def train_group(
             active, info = jax.block_until_ready(log)
             elapsed = time.perf_counter() - begin
             epoch += 1
-            ran = count(tallies, active, info, group.arm.batch, elapsed)
+            ran = count(tallies, active, info, group.arm, elapsed)
 
             current = jax.vmap(group.arm.strategy.params)(progress.strategy)
             judged = evaluator.in_distribution(

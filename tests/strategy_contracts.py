@@ -16,7 +16,7 @@ from jax.sharding import AxisType
 
 from evojax_nar.errors import InputError
 from evojax_nar.objective import Objective
-from evojax_nar.population import LOCAL, Placement
+from evojax_nar.placement import LOCAL, Placement
 from evojax_nar.strategies import Base
 from evojax_nar.types import Evaluation, Info, Params
 

@@ -19,9 +19,10 @@ import strategy_contracts as shared
 from strategy_contracts import start
 
 import evojax_nar as nar
-from evojax_nar.noise import Dense, LowRank, Noise, Rule, Thin
+from evojax_nar.noise import Dense, LowRank, Noise, Rule, Thin, normal
 from evojax_nar.objective import Objective
-from evojax_nar.population import GaussianPairs, Placement
+from evojax_nar.placement import Placement
+from evojax_nar.population import GaussianPairs
 from evojax_nar.strategies import PGPE, SNES, optimizer
 from evojax_nar.strategies.adaptive import AdaptivePairs, Separable, start_widths, unscaled
 from evojax_nar.strategies.optimizer import as_optimizer
@@ -75,7 +76,7 @@ def latent(log: Any) -> dict[str, np.ndarray]:
 def unit(draw: Any) -> dict[str, np.ndarray]:
     """Standard normal numbers of one leaf, the axis of rank last."""
     if isinstance(draw, Thin):
-        a, b = (np.asarray(factor, np.float64) for factor in draw)
+        a, b = (np.asarray(factor, np.float64) for factor in (draw.a, draw.b))
         return {"a": a * math.sqrt(a.shape[1]), "b": b}
     return {"s": np.asarray(draw, np.float64)[..., None]}
 
@@ -100,7 +101,7 @@ def oracle(noise: Noise, state: Any, objective: Objective, units: int) -> Any:
     sigma = float(state.hyperparameters["sigma"])
     losses, noises, gradients = [], [], []
     for pair in range(units):
-        draw = noise.draw(jax.random.fold_in(KEY, pair), state.centre)
+        draw = noise.draw(jax.random.fold_in(KEY, pair), state.centre, factors=normal)
         for sign in (1.0, -1.0):
             own, slopes = {}, {}
             for name, leaf in draw.items():
@@ -219,7 +220,7 @@ def test_members_start_as_those_of_a_fixed_width() -> None:
     def loss(params: Params, data: Any) -> jax.Array:
         return sum((leaf**2).sum() for leaf in jax.tree.leaves(params)) + data  # type: ignore
 
-    for noise in (Dense(rules=rules), LowRank(rank=2, rules=rules)):
+    for noise in (Dense(rules=rules), LowRank(rank=2, factors=normal, rules=rules)):
         widths = start_widths(noise, params)
         assert widths["still"] is None
         objective = Objective(loss, jnp.float32(0), placement=Placement(chunk=3))

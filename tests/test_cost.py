@@ -22,7 +22,8 @@ from evojax_nar.cost import (
 )
 from evojax_nar.models import GRU
 from evojax_nar.objective import Objective, TaskLoss
-from evojax_nar.population import Placement, Stored
+from evojax_nar.placement import Placement
+from evojax_nar.population import Stored
 from evojax_nar.tasks import Parity
 
 M, K, N, BATCH, STEPS = 5, 7, 3, 4, 11

@@ -26,7 +26,8 @@ EXAMPLES = HERE.parent / "examples"
 PATIENCE = 900.0
 """Seconds after which a process counts as hanging."""
 ROUNDING = 1e-5
-RUN = ["--generations", "80", "--checkpoint-seconds", "0"]
+GENERATIONS = 40
+RUN = ["--generations", str(GENERATIONS), "--checkpoint-seconds", "0"]
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -196,12 +197,12 @@ def test_two_processes_find_what_one_finds(demonstration: Any) -> None:
     for number in range(2):
         assert differences[f"fitness, process {number}"] < ROUNDING
         assert differences[f"estimate, process {number}"] < ROUNDING
-    assert differences["deployed centre"] < 1e-3
-    np.testing.assert_allclose(losses(folder / "two"), losses(folder / "one"), rtol=1e-3)
+    assert differences["deployed centre"] < 1e-4
+    np.testing.assert_allclose(losses(folder / "two"), losses(folder / "one"), rtol=1e-4)
     # The first process alone has written, and what it left is a finished run like any other.
     files = [sorted(p.name for p in (folder / run).iterdir()) for run in ("two", "one")]
     assert files[0] == sorted([*files[1], "process-0.npz", "process-1.npz"])
-    assert nar.load(folder / "two").arm("es")["seeds"][0]["steps"] == 80
+    assert nar.load(folder / "two").arm("es")["seeds"][0]["steps"] == GENERATIONS
 
 
 def test_a_lost_process_and_a_restart_on_fewer_devices(
@@ -233,10 +234,10 @@ def test_a_lost_process_and_a_restart_on_fewer_devices(
         (nar.Placement(), tmp_path / "again"),
     ):
         resumed = example.train(placement, folder, options)
-        assert resumed.entry["steps"] == 80
+        assert resumed.entry["steps"] == GENERATIONS
         after = curve(folder)
-        assert [point["step"] for point in after] == list(range(2, 81, 2))
+        assert [point["step"] for point in after] == list(range(1, GENERATIONS + 1))
         # What was counted and measured before stays; only what came after a checkpoint was redone.
         kept = len(before) - 2
         assert after[:kept] == before[:kept]
-        np.testing.assert_allclose(losses(folder), wanted, rtol=1e-3)
+        np.testing.assert_allclose(losses(folder), wanted, rtol=1e-4)

@@ -17,7 +17,8 @@ from jax import lax
 
 from evojax_nar.noise import LowRank, Rule, Thin, materialise, perturbed, scale
 from evojax_nar.objective import Objective
-from evojax_nar.population import GaussianPairs, Placement
+from evojax_nar.placement import Placement
+from evojax_nar.population import GaussianPairs
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -225,21 +226,21 @@ def test_the_check_sees_what_is_formed() -> None:
 
 
 def test_no_chunk_of_a_population_forms_a_matrix() -> None:
-    """With the draws inside: chunks of 1 and 2 pairs, and every fitness that of formed weights."""
+    """With the draws inside: chunks of 1 and 3 pairs, and every fitness that of formed weights."""
     width = 8 * WIDTH
     x, hidden = jnp.ones((1, width)), jax.random.normal(KEY, (width, width)) / width
     params = {"one": hidden, "two": hidden.T, "bias": jnp.zeros(width)}
-    members = GaussianPairs(params, KEY, jnp.float32(0.1), 4, LowRank())
+    members = GaussianPairs(params, KEY, jnp.float32(0.1), 6, LowRank())
 
     def run(chunk: int) -> Callable[..., Any]:
         placement = Placement(chunk=chunk)
         return lambda members: Objective(_two_layers, x, placement=placement).population(members)
 
-    programs = [jax.make_jaxpr(run(chunk))(members).jaxpr for chunk in (1, 2)]
+    programs = [jax.make_jaxpr(run(chunk))(members).jaxpr for chunk in (1, 3)]
     assert max(_member_sizes(*programs)) < width * width
-    for chunk in (1, 4):
+    for chunk in (1, 6):
         evaluation, _ = jax.jit(run(chunk))(members)
-        for pair in range(4):
+        for pair in range(6):
             for row, sign in enumerate((0.1, -0.1)):
                 own = scale(members.draw(jnp.asarray(pair)), sign)
                 expected = _two_layers(materialise(params, own), x)

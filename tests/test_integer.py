@@ -23,7 +23,7 @@ from evojax_nar.evaluator import Evaluator, sample_mixture
 from evojax_nar.files import load_params, save_params
 from evojax_nar.integer import LONGEST, IntegerPairs, Perturbed, halve, lookup, product
 from evojax_nar.objective import Objective, TaskLoss
-from evojax_nar.population import LOCAL, Placement
+from evojax_nar.placement import LOCAL, Placement
 from evojax_nar.tasks import sequence
 from evojax_nar.tasks.text import references
 from evojax_nar.types import Params

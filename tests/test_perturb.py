@@ -226,6 +226,7 @@ def test_noise_is_a_setting_like_any_other() -> None:
     assert said == {
         "name": "low_rank",
         "rank": 2,
+        "factors": "signs",
         "rules": [{"pattern": "Dense_0", "rank": 0, "scale": 1.0, "frozen": False}],
     }
     assert nar.strategies.get("es", noise=said) == nar.strategies.ES(noise=es.noise)

@@ -18,7 +18,8 @@ from evojax_nar import strategies
 from evojax_nar.errors import InputError
 from evojax_nar.noise import Dense
 from evojax_nar.objective import Objective
-from evojax_nar.population import LOCAL, GaussianPairs, Members, Offspring, Placement, Stored
+from evojax_nar.placement import LOCAL, Placement
+from evojax_nar.population import GaussianPairs, Members, Offspring, Stored
 from evojax_nar.types import Evaluation, Params
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

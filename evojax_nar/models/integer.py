@@ -126,7 +126,10 @@ def _bits(rows: int) -> int:
 def _embed(weights: Weights, values: jax.Array, spec: TaskSpec) -> jax.Array:
     """Inputs (B, T, F) as int8 features (B, T, H): rows of a class, or sums of those rows."""
     if len(spec.inputs) == 1 and spec.inputs[0].kind == "categorical":
-        return lookup(values.argmax(axis=-1), weights)
+        # One-hot, so this is the class, and much cheaper than the place of the largest.
+        return lookup(
+            (values @ jnp.arange(values.shape[-1], dtype=jnp.float32)).astype(jnp.int32), weights
+        )
     counted = saturate(jnp.round(values * 2**UNIT_BITS).astype(jnp.int32))
     return saturate(halve(product(counted, weights), UNIT_BITS))
 

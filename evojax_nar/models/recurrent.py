@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Self, final
 
 import jax
+import jax.numpy as jnp
+import optax
 from flax import linen as nn
 
 from evojax_nar.errors import positive_int
@@ -28,7 +30,11 @@ class RecurrentModule(nn.Module):
         The mask is not used: padding comes last, so no step that exists ever sees it.
         """
         for _ in range(self.layers):
-            values = nn.RNN(self.cell(self.hidden))(values)  # type: ignore[call-arg]
+            cell = self.cell(self.hidden)  # type: ignore[call-arg]
+            start = cell.initialize_carry(jax.random.key(0), (len(values), values.shape[-1]))
+            # In the type of the values: flax would begin, and so go on, in float32.
+            start = optax.tree.cast(start, values.dtype)
+            values = jnp.asarray(nn.RNN(cell)(values, initial_carry=start))
         return nn.Dense(self.outputs)(values)
 
 

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 
 from evojax_nar import noise as noises
 from evojax_nar.noise import Noise, Perturbation, Thin
-from evojax_nar.population import Members
+from evojax_nar.population import Members, evaluate_pair
 from evojax_nar.types import Carry, Key, Params
 
 Widths = Any
@@ -72,18 +72,17 @@ class AdaptivePairs(Members):
     width = 2
 
     def draw(self, index: jax.Array) -> Perturbation:
-        """Unit noise of pair `index`."""
-        return self.noise.draw(jax.random.fold_in(self.key, index), self.centre)
+        """Unit noise of pair `index`; thin noise of normal factors, whatever the rule's own are.
+
+        Widths are learned from how long factors were, and random signs are all equally long.
+        """
+        key = jax.random.fold_in(self.key, index)
+        return self.noise.draw(key, self.centre, factors=noises.normal)
 
     def evaluate(self, run: Callable[[Params, Carry], Any], draw: Any, carry: Carry) -> Any:
-        """The member with + and the member with -, as two calls that share the draw."""
+        """The member with + and the member with -, which share the draw."""
         wide = widen(draw, self.log_widths)
-        results = []
-        for row, sign in enumerate((1.0, -1.0)):
-            own = jax.tree.map(lambda leaf, row=row: leaf[row], carry)
-            moved = noises.scale(wide, sign * self.sigma)
-            results.append(noises.perturbed(run)(self.centre, moved, own))
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+        return evaluate_pair(run, self.centre, wide, self.sigma, carry)
 
     def weigh(self, draws: Any, weights: jax.Array) -> tuple[Params, Widths]:
         """Both moments of C pairs, from weights (C, 2, 2): one for each sign and moment.

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from evojax_nar.errors import finite, reject, unknown
-from evojax_nar.noise import Dense, Noise, as_noise
+from evojax_nar.noise import LowRank, Noise, as_noise
 from evojax_nar.objective import Objective
 from evojax_nar.population import GaussianPairs
 from evojax_nar.strategies.base import (
@@ -57,8 +57,8 @@ class ES(Base):
       optimizer: any optax gradient transformation, applied to the estimate.
       shaping: losses (N,) to weights (N,); one of `strategies.shaping`, by function or name.
       weight_decay: adds weight_decay * centre to the estimate.
-      noise: rule that draws the noise: `noise.LowRank` runs the model without forming a member's
-        matrices, `noise.Dense` forms them.
+      noise: rule that draws the noise: `noise.LowRank` gives matrices thin noise and runs the model
+        without forming those of a member, `noise.Dense` forms them.
       fitness: "loss" or "score", what is optimised.
 
     Raises:
@@ -71,7 +71,7 @@ class ES(Base):
     optimizer: Optimizer = field(default_factory=lambda: optimizer("adam", learning_rate=0.02))
     shaping: Shaping = centered_rank
     weight_decay: float = 0.0
-    noise: Noise = field(default_factory=Dense)
+    noise: Noise = field(default_factory=LowRank)
     fitness: Fitness = "loss"
 
     def __post_init__(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, final
 
 import jax
@@ -47,13 +48,16 @@ class IntegerES(Base):
     in the direction of its sum where |Z| > 256 sqrt(K) q, with K the pairs that voted and q the
     1 - alpha / 2 quantile of the standard normal distribution. Where the votes mean nothing, a
     share alpha of the weights moves. Weights stay in -127..127. Source: EGG, Sarkar et al. 2025,
-    arXiv:2511.16652, appendix G. The model must hold int8 parameters, as `models.IntegerGRU` does.
+    arXiv:2511.16652, appendix G, whose pairs see data of their own, as those of other slices do
+    here. The model must hold int8 parameters, as `models.IntegerGRU` does.
 
     Args:
       population: N, even.
       sigma_shift: noise has a standard deviation of 2**-sigma_shift, where fresh weights have 1.
       alpha: share of the weights that moves at generation 0.
       decay: the share at generation t is alpha / (1 + decay * t).
+      slices: G. Pair i sees slice i mod G of the batch alone, a G-th of its examples, and a step
+        costs N / G evaluations of the batch. More slices are more votes, each on fewer examples.
       fitness: "loss" or "score".
 
     Raises:
@@ -66,6 +70,7 @@ class IntegerES(Base):
     sigma_shift: int = 4
     alpha: float = 1.0
     decay: float = 0.015
+    slices: int = 1
     fitness: Fitness = "loss"
 
     def __post_init__(self) -> None:
@@ -81,12 +86,18 @@ class IntegerES(Base):
             raise reject("alpha", self.alpha, "is more than all weights", "give at most 1")
         if finite("decay", self.decay) < 0:
             raise reject("decay", self.decay, "is below 0", "give 0 or more")
+        positive_int("slices", self.slices)
+        if self.population % self.slices or self.slices > self.population // 2:
+            raise InputError(
+                f"slices={self.slices} cannot be shared by population={self.population}; "
+                "give a divisor of the population, at most half of it"
+            )
         check_fitness(self.fitness)
 
     @property
     def cost(self) -> Cost:
-        """N forward passes a generation."""
-        return Cost(forwards=self.population, backwards=0)
+        """N / G forward passes of the whole batch a generation."""
+        return Cost(forwards=self.population // self.slices, backwards=0)
 
     def init(self, key: Key, params: Params) -> IntegerESState:
         """State with `params` as the centre; `key` is not used.
@@ -111,7 +122,9 @@ class IntegerES(Base):
         """One generation: draw, evaluate N members, let the pairs vote, move what is sure."""
         numbers = state.hyperparameters
         shift = UNIT_BITS + numbers["sigma_shift"]
-        members = IntegerPairs(state.centre, key, shift, self.population // 2)
+        members = IntegerPairs(state.centre, key, shift, self.population // 2, self.slices)
+        if self.slices > 1:
+            objective = replace(objective, fn=_OnSlice(objective.fn, self.slices))
         evaluation, _ = objective.population(members)
         losses = to_minimise(evaluation, self.fitness)
         # A broken member loses to its partner; of two broken ones neither wins.
@@ -140,6 +153,7 @@ class IntegerES(Base):
             losses,
             {"alpha": alpha, "moved": moved / size, "voted": voters / (self.population // 2)},
         )
+        info = info._replace(forwards=jnp.asarray(self.cost.forwards, jnp.int32))
         return keep_if(info.healthy, new, state), info
 
     def params(self, state: IntegerESState) -> Params:
@@ -150,6 +164,30 @@ class IntegerES(Base):
     def example(cls) -> Example:
         """A few weights, all of which move at first."""
         return Example(cls(population=64, sigma_shift=3, alpha=1.0, decay=0.05), steps=60)
+
+
+@final
+@dataclass(frozen=True)
+class _OnSlice:
+    """`fn` on one slice of the data, of parameters and the number of the slice."""
+
+    fn: Callable[..., Any]
+    slices: int
+
+    def __call__(self, params: tuple[Params, jax.Array], data: Any) -> Any:
+        member, place = params
+
+        def cut(leaf: jax.Array) -> jax.Array:
+            examples = leaf.shape[0] if leaf.ndim else 1
+            if examples % self.slices:
+                raise InputError(
+                    f"slices={self.slices} does not divide a batch of {examples}; "
+                    "give a batch that is a multiple of it"
+                )
+            size = examples // self.slices
+            return jax.lax.dynamic_slice_in_dim(leaf, place * size, size)
+
+        return self.fn(member, jax.tree.map(cut, data))
 
 
 def _move(leaf: jax.Array, move: jax.Array) -> jax.Array:
