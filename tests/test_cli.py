@@ -194,6 +194,8 @@ MISTAKES = [
     (["--test-sizes", "1-999999999"], ["test_sizes='1-999999999'"]),
     (["--stop-loss", "low"], ["stop_loss='low'"]),
     (["--evaluation-examples", "0"], ["evaluation_examples='0'"]),
+    (["--forward-dtype", "float8"], ["forward_dtype='float8'"]),
+    (["--chunk", "few"], ["chunk='few'"]),
     (["--set", "sigma"], ["set='sigma'"]),
     (["--set", "arms.es.sigma=!!python/name:os.system"], ["set=", "tag"]),
     (["--set", "arms.es.sigma=-1"], ["arm es", "sigma=-1"]),

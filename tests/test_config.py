@@ -36,6 +36,7 @@ SMALL = {
     "budget": {"generations": 2},
     "stop_loss": None,
     "evaluation_examples": 8,
+    "forward_dtype": "bfloat16",
     "replay": None,
 }
 
@@ -220,6 +221,8 @@ WRONG = [
     ("stop_loss", True, ["stop_loss=True"]),
     ("evaluation_examples", 0, ["evaluation_examples=0"]),
     ("evaluation_examples", 1.5, ["evaluation_examples=1.5"]),
+    ("forward_dtype", "bfloat61", ["forward_dtype='bfloat61'", "'bfloat16'"]),
+    ("arms", {"es": {"strategy": "es", "batches": 0}}, ["arms.es.batches=0"]),
     ("replay", {"ess": [1, 2]}, ["ess", "'es'"]),
     ("replay", {"es": [1]}, ["replay.es=[1]"]),
     ("replay", {"es": [1, True]}, ["replay.es=True"]),
@@ -287,6 +290,7 @@ def test_config_to_objects_and_back():
         seeds=plan.seeds,
         budget=plan.budget,
         evaluation_examples=8,
+        forward_dtype="bfloat16",
     )
     json.dumps(described, allow_nan=False)
     for name, arm in SMALL["arms"].items():
