@@ -35,9 +35,10 @@ TASK = nar.tasks.ByteText(train_sizes=(32,), test_sizes=(32, 256))
 SHARE = 0.1
 """Of the budget, for each trial."""
 TUNING_SEED, SEED = 1000, 0
-BATCHES = {"int8": 2, "float": 32}
-POPULATION = 512
-CHUNK = 32
+BATCHES = {"int8": 512, "float": 32}
+POPULATION = 1024
+"""With 512 pairs and 512 slices of the batch, each pair sees one window of its own."""
+CHUNK = 64
 """Pairs evaluated at once: what they compute then fits into the caches of a processor."""
 POINTS: dict[str, list[dict[str, Any]]] = {
     "int8": [
@@ -53,7 +54,9 @@ POINTS: dict[str, list[dict[str, Any]]] = {
 def strategy(side: str, point: dict[str, Any]) -> Any:
     """The strategy of one side at one point."""
     if side == "int8":
-        return nar.strategies.IntegerES(population=POPULATION, decay=0.015, **point)
+        return nar.strategies.IntegerES(
+            population=POPULATION, slices=BATCHES["int8"], decay=0.015, **point
+        )
     return nar.strategies.Gradient(nar.strategies.optimizer("adam", clip=1.0, **point))
 
 

@@ -262,7 +262,11 @@ def _trace(run: Run, members: Members, data: Any, carry: Carry) -> Unit:
         return members.evaluate(partial(run, data), draw, carry)
 
     draw = jax.eval_shape(lambda: members.draw(jnp.asarray(0, jnp.int32)))
-    arguments = (members, data, draw, carry)
+    # By shapes alone: arrays would bring the devices that they are on, and it runs on each of them.
+    arguments = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)),
+        (members, data, draw, carry),
+    )
     program, shapes = jax.make_jaxpr(unit, return_shape=True)(*arguments)
     leaves = jax.tree.leaves((members, data))
     shared, own = memory.peak(program.jaxpr, range(len(leaves), len(program.jaxpr.invars)))
