@@ -118,8 +118,8 @@ CASES = {
         size=2,
         target=TARGET,
         settings={
-            "dense": {"learning_rate": 0.05, "sigma": 0.2},
-            "low_rank": {"learning_rate": 0.05, "sigma": 0.2},
+            "dense": {"learning_rate": 0.0441, "sigma": 0.381},
+            "low_rank": {"learning_rate": 0.0338, "sigma": 0.178},
         },
         space={"learning_rate": (0.025, 0.1), "sigma": (0.1, 0.4)},
         trials=4,

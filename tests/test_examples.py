@@ -39,7 +39,8 @@ def scores(results: Any, arm: str) -> dict[str, float]:
 
 
 def test_every_example_is_here() -> None:
-    tested = {"own_model.py", "own_task.py", "bare_strategy.py", "head_to_head.py", "multi_host.py"}
+    tested = {"own_model.py", "own_task.py", "bare_strategy.py", "head_to_head.py"}
+    tested |= {"multi_host.py", "gpu.py", "tpu.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -49,6 +50,20 @@ def test_own_model(load: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     for arm in ("es", "adam"):
         assert results.arm(arm)["summary"]["solved"] == 3, scores(results, arm)
     assert "es and adam score 100 % at every test size up to 100" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["gpu", "tpu"])
+def test_accelerator(
+    name: str, load: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--population", "64", "--hidden", "4", "--generations", "3"]
+    results = load(name).main([*small, "--out", str(tmp_path / "results")])
+    (seed,) = results.arm("es")["seeds"]
+    assert seed["steps"] == 3
+    shown = capsys.readouterr().out
+    assert f"No {name.upper()} was found" in shown
+    assert "32 antithetic pairs, " in shown
+    assert "3 generations should take about" in shown
 
 
 def test_own_task(load: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import math
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -399,10 +400,10 @@ def test_the_evaluator_judges_on_text_that_is_not_trained_on() -> None:
 def test_an_int8_network_is_compared_saved_and_read_like_any_other(tmp_path: Path) -> None:
     arms = {"votes": nar.Arm(strategies.IntegerES(population=64, sigma_shift=3, slices=2), batch=8)}
     results = nar.compare(
-        TASK,
+        replace(TASK, test_sizes=(16,)),
         models.IntegerGRU(hidden=8),
         arms,
-        seeds=2,
+        seeds=[1],
         budget=nar.Budget(generations=20),
         evaluation_examples=32,
         out=tmp_path / "run",

@@ -146,12 +146,15 @@ class IntegerES(Base):
             generation=state.generation + 1,
             hyperparameters=numbers,
         )
-        size = sum(leaf.size for leaf in jax.tree.leaves(moves))
-        moved = sum(jnp.abs(leaf).sum(dtype=jnp.float32) for leaf in jax.tree.leaves(moves))
+        flags = jnp.concatenate([jnp.abs(leaf).reshape(-1) for leaf in jax.tree.leaves(moves)])
         info = population_info(
             evaluation,
             losses,
-            {"alpha": alpha, "moved": moved / size, "voted": voters / (self.population // 2)},
+            {
+                "alpha": alpha,
+                "moved": flags.mean(dtype=jnp.float32),
+                "voted": voters / (self.population // 2),
+            },
         )
         info = info._replace(forwards=jnp.asarray(self.cost.forwards, jnp.int32))
         return keep_if(info.healthy, new, state), info
