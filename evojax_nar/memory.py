@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from jax.extend import core as jex
 
+from evojax_nar import programs
 from evojax_nar.cost import itemsize
 
 _STORED = (
@@ -22,8 +23,6 @@ _STORED = (
     *("triangular_solve", "custom_call", "pure_callback", "random_bits", "threefry"),
 )
 """How the names of operations begin whose operands and results XLA keeps in memory."""
-_CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-"""Where the program of an operation that only calls one is kept."""
 
 
 class Peak(NamedTuple):
@@ -161,10 +160,9 @@ def _inside(line: _Line, own: list[bool]) -> tuple[Peak, list[bool]]:
         flags = [own[0] or any(f) for f in zip(*(result for _, result in pairs), strict=True)]
         return _largest([worst for worst, _ in pairs]), flags
     if name == "scan":
-        inner = params["jaxpr"].jaxpr
-        carried = _carried(line.equation, inner)
-        constants = len(own) - carried - _cut(line.equation, inner)
-        return _loop(inner, own, constants, carried)
+        inner, _ = programs.open_program(params["jaxpr"])
+        parts = programs.scan_parts(line.equation)
+        return _loop(inner, own, parts.constants, parts.carried)
     if name == "while":
         tests, bodies = params["cond_nconsts"], params["body_nconsts"]
         body = params["body_jaxpr"].jaxpr
@@ -186,29 +184,10 @@ def _loop(inner: Any, own: Sequence[bool], constants: int, carried: int) -> tupl
         own[carries] = merged
 
 
-def _carried(equation: Any, inner: Any) -> int:
-    """Results of a scan that are carried, not stacked; counted from shapes, as names vary."""
-    outside = zip(equation.outvars, inner.outvars, strict=True)
-    return sum(len(x.aval.shape) == len(v.aval.shape) for x, v in outside)
-
-
-def _cut(equation: Any, inner: Any) -> int:
-    """Operands of a scan that are cut by turn."""
-    outside = zip(equation.invars, inner.invars, strict=True)
-    return sum(len(x.aval.shape) > len(v.aval.shape) for x, v in outside)
-
-
 def _called(equation: Any) -> Any:
     """The program of an operation that does nothing but call it; None for any other."""
-    if equation.primitive.name in ("scan", "while", "cond", "shard_map"):
-        return None
-    for key in _CALLS:
-        program = equation.params.get(key)
-        if isinstance(program, jex.ClosedJaxpr):
-            program = program.jaxpr
-        if isinstance(program, jex.Jaxpr) and len(program.invars) == len(equation.invars):
-            return program
-    return None
+    key = programs.CALLS.get(equation.primitive.name)
+    return None if key is None else programs.open_program(equation.params[key])[0]
 
 
 def _is_stored(equation: Any) -> bool:

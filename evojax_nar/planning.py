@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from evojax_nar import config as configs
-from evojax_nar import overrides, strategies
+from evojax_nar import devices, overrides, strategies
 from evojax_nar.cli import Compare, PlanFlags, Train
 from evojax_nar.errors import InputError, reject
 from evojax_nar.placement import Placement
@@ -77,14 +79,18 @@ def notes(config: Mapping[str, Any]) -> list[str]:
 
 
 def placement(flags: PlanFlags) -> Placement:
-    """Where populations are evaluated: over all devices where there are several.
+    """Where populations are evaluated: over all accelerators where there are several.
 
     Raises:
       InputError: for a chunk that is neither a number nor "auto".
     """
-    if flags.chunk is None or flags.chunk == "auto":
-        return Placement()
-    return Placement(chunk=overrides.whole("chunk", flags.chunk, least=1))
+    chunk = "auto" if flags.chunk is None else flags.chunk
+    if chunk != "auto":
+        chunk = overrides.whole("chunk", chunk, least=1)
+    # Several devices of a CPU are only pretended, and share its cores.
+    if jax.default_backend() == "cpu" or jax.device_count() == 1:
+        return Placement(chunk=chunk)
+    return devices.placement(chunk)
 
 
 def repeat(flags: PlanFlags, command: str, folder: Path) -> str:

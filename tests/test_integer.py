@@ -377,21 +377,24 @@ def test_references_are_what_counting_gives() -> None:
 
 
 def test_the_evaluator_judges_on_text_that_is_not_trained_on() -> None:
-    evaluator = Evaluator(TASK, MODEL)
-    params = jax.tree.map(lambda leaf: leaf[None], PARAMS)
-    loss = TaskLoss(TASK, MODEL, TASK.spec)
-    judged = evaluator.at(32, params, examples=8, key=KEY)
+    model = models.RNN(hidden=4)
+    evaluator = Evaluator(TASK, model)
+    params = model.init(KEY, TASK.spec)
+    stacked = jax.tree.map(lambda leaf: leaf[None], params)
+    loss = TaskLoss(TASK, model, TASK.spec)
+    judge = jax.jit(lambda batch: loss(params, batch).loss)
+    judged = evaluator.at(32, stacked, examples=8, key=KEY)
     assert judged is not None
     key = jax.random.fold_in(jax.random.fold_in(KEY, 32), 0)
-    expected = loss(PARAMS, TASK.test.sample(key, 32, max_size=32, batch=8)).loss
+    expected = judge(TASK.test.sample(key, 32, max_size=32, batch=8))
     assert float(judged.loss[0]) == pytest.approx(float(expected), rel=1e-5)
-    inside = evaluator.in_distribution(params, examples=8, key=KEY).loss[0]
-    own = {}
-    for part in (TASK, TASK.validation):
-        batch = sample_mixture(part, jax.random.fold_in(KEY, 0), 8)
-        own[part.part] = float(loss(PARAMS, batch).loss)
-    assert float(inside) == pytest.approx(own["validation"], rel=1e-5)
-    assert own["train"] != own["validation"]
+    inside = evaluator.in_distribution(stacked, examples=8, key=KEY).loss[0]
+    ours, trained = (
+        float(judge(sample_mixture(part, jax.random.fold_in(KEY, 0), 8)))
+        for part in (TASK.validation, TASK)
+    )
+    assert float(inside) == pytest.approx(ours, rel=1e-5)
+    assert ours != pytest.approx(trained, rel=1e-4)
 
 
 # All of it together.

@@ -137,7 +137,7 @@ class IntegerES(Base):
         voters = jnp.abs(votes).sum(dtype=jnp.int32)
         alpha = numbers["alpha"] / (1 + numbers["decay"] * state.generation)
         deviation = 4.0**UNIT_BITS * jnp.sqrt(voters.astype(jnp.float32))
-        threshold = jnp.floor(deviation * ndtri(1 - alpha / 2)).astype(jnp.int32)
+        threshold = jnp.floor(-deviation * ndtri(alpha / 2)).astype(jnp.int32)
         moves = jax.tree.map(
             lambda total: jnp.where(jnp.abs(total) > threshold, jnp.sign(total), 0), sums
         )
