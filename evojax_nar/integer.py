@@ -54,7 +54,7 @@ class Perturbed:
     """An int8 parameter and its noise: base + a b^T / 2**shift, or base + a * b / 2**shift.
 
     The first is of a matrix with m rows (all axes but the last) and n columns, the second of a
-    vector (equation numbers are of appendix G of the paper).
+    vector. Both are rounded once, and saturated where they are formed.
     """
 
     base: jax.Array
@@ -197,7 +197,7 @@ class IntegerPairs(Members):
     def weigh(self, draws: Any, weights: jax.Array) -> Params:
         """Sum over C pairs of weight (C, 2), -1, 0 or 1, of + less that of -, times a b^T; int32.
 
-        The weight joins one factor, so that both operands are int8 (section 6.1 of the paper).
+        The weight joins one factor, so that both operands are int8.
         """
         signs = (weights[:, 0] - weights[:, 1]).astype(jnp.int8)[:, None]
 
