@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 from collections.abc import Iterator
@@ -25,6 +26,16 @@ def fixed_seeds() -> None:
     """No test depends on the ones before it through numpy's or Python's global generator."""
     np.random.seed(0)  # noqa: NPY002
     random.seed(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs() -> Iterator[None]:
+    """Compiled programs are dropped after each module: each takes memory maps, of which a process
+    may have 65,530 on Linux, and beyond that the compiler crashes.
+    """
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
