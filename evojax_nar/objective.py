@@ -113,7 +113,8 @@ class TaskLoss:
         if self.forward_dtype != "float32":
             params, inputs = cast((params, inputs), self.forward_dtype)
         outputs = self.model.apply(params, inputs, spec=self.spec)
-        return self.task.evaluate(jnp.asarray(outputs, jnp.float32), batch)
+        outputs = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), outputs)
+        return self.task.evaluate(outputs, batch)
 
 
 def cast(tree: Any, dtype: Any) -> Any:

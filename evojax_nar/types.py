@@ -1,6 +1,6 @@
 """The words of the package: small data types and the protocols that everything else meets.
 
-Shape letters used in every docstring: B batch, T time steps, F features, D parameters,
+Shape letters used in every docstring: B batch, T time steps, V nodes, F features, D parameters,
 N population, S seeds, H hidden units.
 """
 
@@ -75,8 +75,9 @@ class Field:
     """One array that a task hands to a model or expects from it.
 
     `kind` is how its numbers are read: `bits` (independent, 0 or 1, sigmoid logits),
-    `categorical` (one of `features` classes, softmax logits) or `scalar` (real numbers).
-    `location` says what there is one of them for: `sequence` is one a time step.
+    `categorical` (one of `features` classes, softmax logits) or `scalar` (real numbers); the fields
+    of graphs have the kinds of `tasks/clrs/probes.py` besides. `location` says what there is one of
+    them for: `sequence` is one a time step, `node`, `edge` and `graph` one of those.
     """
 
     name: str
@@ -89,8 +90,9 @@ class Field:
 class TaskSpec:
     """What a model must know of a task to be built for it.
 
-    `max_size` is the largest training size and `max_length` the time steps T of a batch padded to
-    it. Models that are built for one fixed length are built for that one.
+    `max_size` is the largest training size and `max_length` the time steps T, or the nodes V, of a
+    batch padded to it. Models that are built for one fixed length are built for that one. `hints`
+    are what an algorithm shows on its way.
     """
 
     name: str
@@ -98,6 +100,12 @@ class TaskSpec:
     outputs: tuple[Field, ...]
     max_size: int
     max_length: int
+    hints: tuple[Field, ...] = ()
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether inputs are a `Graph`, and outputs `GraphOutputs`; else they are sequences."""
+        return self.inputs[0].location != "sequence"
 
     @property
     def input_features(self) -> int:
@@ -119,14 +127,42 @@ class Sequence(NamedTuple):
     """(B, T) bool: the steps that exist."""
 
 
+class Graph(NamedTuple):
+    """Model inputs on nodes, their pairs and the whole, by field name. Padding is zero in all."""
+
+    values: Mapping[str, jax.Array]
+    """One array a field of `TaskSpec.inputs`: (B, V), (B, V, V) or (B,), then (k,) for classes."""
+    mask: jax.Array
+    """(B, V) bool: the nodes that exist."""
+    running: jax.Array
+    """(T, B) bool: the steps that an example takes; its outputs are read after its last."""
+    hints: Mapping[str, jax.Array]
+    """One array a field of `TaskSpec.hints` with T + 1 frames in front, (T + 1, B, ...): frame t is
+    what the algorithm shows before step t. For teacher forcing; empty where a model is judged."""
+
+
+class GraphOutputs(NamedTuple):
+    """What a model says of a `Graph`, by field name, as logits where it is not scalar.
+
+    Pointers, and one of the nodes, have a last axis of V. Logits that point at nodes that do not
+    exist are -inf or as good as that.
+    """
+
+    outputs: Mapping[str, jax.Array]
+    """One array a field of `TaskSpec.outputs`, of an example's last step."""
+    hints: Mapping[str, jax.Array]
+    """One array a field of `TaskSpec.hints`, (T, B, ...): step t says frame t + 1. May be empty."""
+
+
 class Batch(NamedTuple):
     """B examples of a task, padded to a static maximum."""
 
-    inputs: Sequence
-    targets: jax.Array
-    """(B, T) int32 for categorical outputs, else (B, T, F) float32."""
+    inputs: Any
+    """A `Sequence` or a `Graph`."""
+    targets: Any
+    """(B, T) int32 for categorical outputs, else (B, T, F) float32; by field name for graphs."""
     mask: jax.Array
-    """(B, T) bool: the steps at which an output is judged."""
+    """(B, T) or (B, V) bool: the steps or nodes at which an output is judged."""
     size: jax.Array
     """(B,) int32: the size of each example."""
 
@@ -158,7 +194,7 @@ class Task(Protocol):
         """`batch` examples of `size` (a number, traced or not, or (B,)), padded to `max_size`."""
         ...
 
-    def evaluate(self, outputs: jax.Array, batch: Batch) -> Evaluation:
+    def evaluate(self, outputs: Any, batch: Batch) -> Evaluation:
         """Loss, score and metrics of `outputs` (B, T, F of the outputs), means over the batch."""
         ...
 
@@ -175,8 +211,11 @@ class Model(Protocol):
         """Fresh parameters, float32."""
         ...
 
-    def apply(self, params: Params, inputs: Sequence, *, spec: TaskSpec) -> jax.Array:
-        """Outputs (B, T, F of the outputs), as logits where they are bits or classes."""
+    def apply(self, params: Params, inputs: Any, *, spec: TaskSpec) -> Any:
+        """Outputs (B, T, F of the outputs), as logits where they are bits or classes.
+
+        `GraphOutputs` where the inputs are a `Graph`.
+        """
         ...
 
 

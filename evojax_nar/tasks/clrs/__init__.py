@@ -1,0 +1,46 @@
+"""CLRS-30: thirty classical algorithms with every step that they show, one file a group."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from evojax_nar.errors import unknown
+from evojax_nar.tasks.clrs import base
+from evojax_nar.tasks.clrs.base import ClrsTask
+from evojax_nar.tasks.clrs.searching import Minimum
+
+__all__ = ["ALL", "ClrsTask", "Minimum", "names", "run"]
+
+ALL: tuple[type[ClrsTask], ...] = (Minimum,)
+"""Every algorithm, in the order of the alphabet."""
+
+_KNOWN = {task.name.removeprefix("clrs/"): task for task in ALL}
+
+
+def names() -> list[str]:
+    """What the algorithms are called, without their prefix."""
+    return list(_KNOWN)
+
+
+def run(
+    name: str, inputs: Mapping[str, Any], size: Any = None
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array], jax.Array]:
+    """The algorithm itself, for one example, under jit and vmap.
+
+    Args:
+      name: of the algorithm, such as "bfs".
+      inputs: its input probes, each padded to V nodes: see `probes`. Real numbers are computed
+        with in the type of `pos`.
+      size: how many of the nodes exist; None for all V.
+
+    Returns:
+      Outputs; hints (T, ...), with T the most frames that V nodes can take and zeros after the
+      last; and the number of frames, int32.
+
+    Raises:
+      InputError: for an unknown name, or probes other than those of its specification.
+    """
+    if name not in _KNOWN:
+        raise unknown("algorithm", name, _KNOWN)
+    return base.run(_KNOWN[name], inputs, size)
