@@ -1,7 +1,8 @@
 """Does low-rank noise learn what dense noise learns? Parity, copy and sort, noise side by side.
 
-`ES` with dense noise and with noise of rank 1 trains the same model on the same task from the same
-initial parameters, for the same generations of the same population, on 5 seeds. A seed has learned
+`ES` with dense noise and with noise of rank 1, its factors random signs (the default) or normal
+(the published rule), trains the same model on the same task from the same initial parameters, for
+the same generations of the same population, on 5 seeds. A seed has learned
 a task where what it deploys reaches the target on 1,024 fresh examples of the size that counts. A
 task that dense noise does not learn on every seed is a failed test, not a passed one. One size
 further dense noise is tried too, to say where the size comes from.
@@ -36,8 +37,8 @@ SEEDS = (0, 1, 2, 3, 4)
 BEYOND_SEEDS = (0, 1)
 NOISES: dict[str, Noise] = {
     "dense": nar.noise.Dense(),
-    # The factors of the published rule; random signs, the default here, are cheaper.
-    "low_rank": nar.noise.LowRank(rank=1, factors=nar.noise.normal),
+    "low_rank": nar.noise.LowRank(rank=1),
+    "low_rank_normal": nar.noise.LowRank(rank=1, factors=nar.noise.normal),
 }
 
 
@@ -53,7 +54,7 @@ class Case:
       generations: of every run.
       size: the test size that counts.
       target: the score there.
-      settings: learning rate and sigma of each noise.
+      settings: learning rate and sigma of dense and of low-rank noise, whatever its factors.
       space: what they were searched in, on a logarithmic scale.
       trials: points of that space, for each noise.
       tuning_seeds: seeds of a trial.
@@ -77,6 +78,10 @@ class Case:
     tuning_stop: float | None = None
     decay: bool = True
 
+    def of(self, noise: str) -> Mapping[str, float]:
+        """The settings of one of NOISES."""
+        return self.settings["dense" if noise == "dense" else "low_rank"]
+
     def arm(self, noise: Noise, learning_rate: float, sigma: float) -> nar.Arm:
         """One arm at one point of the space."""
         rate, width = learning_rate, sigma
@@ -93,6 +98,7 @@ class Case:
 # parity: 8 trials for each noise, the same points, seeds 100 and 101; the best of each.
 # copy: 4 trials by hand with dense noise chose the model, then 4 trials for each noise, the same
 #   points, seed 100; the best of each.
+# The settings of low-rank noise were searched with normal factors; random signs take them over.
 # sort: 11 trials by hand with dense noise alone, seed 100, over models, batches and lengths; the
 #   best point at full width was given more generations. Low-rank noise is given the same, without
 #   a search of its own, so that any bias is for dense noise.
@@ -138,7 +144,7 @@ CASES = {
         model=nar.models.MLP(hidden=(32, 32)),
         population=256,
         batch=64,
-        generations=16_000,
+        generations=20_000,
         size=4,
         target=TARGET,
         settings={
@@ -235,7 +241,7 @@ def estimates(values: Sequence[float]) -> dict[str, Any]:
 
 def measure(case: Case) -> dict[str, Any]:
     """Both kinds of noise on the same seeds, and dense noise one size further."""
-    arms = {noise: case.arm(rule, **case.settings[noise]) for noise, rule in NOISES.items()}
+    arms = {noise: case.arm(rule, **case.of(noise)) for noise, rule in NOISES.items()}
     results = train(case, arms, SEEDS)
     found: dict[str, Any] = {
         "task": results["task"],
@@ -258,8 +264,8 @@ def measure(case: Case) -> dict[str, Any]:
     everyone = len(SEEDS)
     if found["dense"]["learned"] < everyone:
         found["verdict"] = "failed: dense noise does not learn it on every seed"
-    elif found["low_rank"]["learned"] < everyone:
-        found["verdict"] = "failed: low-rank noise does not learn it on every seed"
+    elif short := [noise for noise in NOISES if found[noise]["learned"] < everyone]:
+        found["verdict"] = f"failed: not learned on every seed: {', '.join(short)}"
     else:
         found["verdict"] = "passed"
     return found
@@ -268,7 +274,7 @@ def measure(case: Case) -> dict[str, Any]:
 def table(found: Mapping[str, Mapping[str, Any]]) -> str:
     """One line for each task and noise, in percent."""
     lines = [
-        "task    size noise      learned  mean score [95 %]       IQM [95 %]"
+        "task    size noise            learned  mean score [95 %]       IQM [95 %]"
         "              exact [95 %]            generations  forwards  s/seed"
     ]
     for name, case in found.items():
@@ -280,14 +286,15 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
                 for e in numbers
             )
             lines.append(
-                f"{name:7} {case['size']:4} {noise:9} {arm['learned']:3} of {len(arm['seeds'])}  "
+                f"{name:7} {case['size']:4} {noise:15} {arm['learned']:3} of {len(arm['seeds'])}  "
                 f"{said}  {case['generations']:11} {case['forwards']:9.1e} "
                 f"{arm['median_seconds']:7.0f}"
             )
         if "dense_one_size_further" in case:
             arm = case["dense_one_size_further"]
             lines.append(
-                f"{name:7} {arm['size']:4} dense     {arm['learned']:3} of {len(arm['seeds'])}  "
+                f"{name:7} {arm['size']:4} {'dense':15} {arm['learned']:3} of "
+                f"{len(arm['seeds'])}  "
                 f"{100 * arm['score']['mean']['value']:6.2f}"
             )
         lines.append(f"{name}: {case['verdict']}")

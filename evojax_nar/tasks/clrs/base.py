@@ -1,4 +1,4 @@
-"""The base of the tasks of CLRS-30: an algorithm, where its inputs come from, and how it is judged."""
+"""The base of the tasks of CLRS-30: an algorithm, its inputs, and how answers are judged."""
 
 from __future__ import annotations
 
