@@ -5,7 +5,8 @@
 the same generations of the same population, on 5 seeds. A seed has learned
 a task where what it deploys reaches the target on 1,024 fresh examples of the size that counts. A
 task that dense noise does not learn on every seed is a failed test, not a passed one. One size
-further dense noise is tried too, to say where the size comes from.
+further dense noise is tried too, to say where the size comes from. The verdict is on dense noise
+against the default; normal factors stand beside them for comparison.
 
     python -m benchmarks.low_rank_learning --json benchmarks/results/low_rank_learning.json
 
@@ -264,8 +265,8 @@ def measure(case: Case) -> dict[str, Any]:
     everyone = len(SEEDS)
     if found["dense"]["learned"] < everyone:
         found["verdict"] = "failed: dense noise does not learn it on every seed"
-    elif short := [noise for noise in NOISES if found[noise]["learned"] < everyone]:
-        found["verdict"] = f"failed: not learned on every seed: {', '.join(short)}"
+    elif found["low_rank"]["learned"] < everyone:
+        found["verdict"] = "failed: low-rank noise does not learn it on every seed"
     else:
         found["verdict"] = "passed"
     return found

@@ -138,7 +138,7 @@ class Graph(NamedTuple):
     """(T, B) bool: the steps that an example takes; its outputs are read after its last."""
     hints: Mapping[str, jax.Array]
     """One array a field of `TaskSpec.hints` with T + 1 frames in front, (T + 1, B, ...): frame t is
-    what the algorithm shows before step t. For teacher forcing; empty where a model is judged."""
+    what the algorithm shows before step t. Only frame 0 where a model is judged."""
 
 
 class GraphOutputs(NamedTuple):

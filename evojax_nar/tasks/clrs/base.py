@@ -31,13 +31,15 @@ class ClrsTask(Configurable, abc.ABC):
       train_sizes: problem sizes to train on.
       test_sizes: problem sizes to be judged at.
       hints: whether batches hold what the algorithm shows on its way, to learn from. Those that a
-        model is judged on never do.
+        model is judged on hold the first frame alone, which the inputs decide.
       varied: whether inputs are as varied as those that published models are trained on: random
         places, and edges of random density. Those that a model is judged on never are.
     """
 
     specification: ClassVar[Specification]
     machine: ClassVar[Machine]
+    constants: ClassVar[tuple[str, ...]] = ()
+    """Hints that stay as they are in every frame: models are given them with the inputs instead."""
     source: ClassVar[str] = "CLRS-30, Velickovic et al. 2022, arXiv:2205.15659"
     train_sizes: Sizes = (4, 7, 11, 13, 16)
     test_sizes: Sizes = (16, 64)
@@ -86,7 +88,9 @@ class ClrsTask(Configurable, abc.ABC):
     def spec(self) -> TaskSpec:
         """Inputs, outputs, hints and the largest training size."""
         largest = max(self.train_sizes)
-        inputs, outputs, hints = self.specification
+        given, outputs, shown = self.specification
+        inputs = (*given, *(field for field in shown if field.name in self.constants))
+        hints = tuple(field for field in shown if field.name not in self.constants)
         return TaskSpec(self.name, inputs, outputs, largest, self.nodes(largest), hints)
 
     def length(self, size: int) -> int:
@@ -115,11 +119,16 @@ class ClrsTask(Configurable, abc.ABC):
             run: Trace = trace_batch(self.machine, problems, frames)
         else:
             run = jax.vmap(lambda own: answer(self.machine, own, frames))(problems)
+            first = jax.vmap(lambda own: self.machine.hints(own, self.machine.start(own)))(problems)
+            run = run._replace(hints={name: frame[None] for name, frame in first.items()})
         # A model takes one step from each frame to the next, and one where there is a single frame.
         steps = jnp.maximum(run.length - 1, 1)
         running = jnp.arange(max(frames - 1, 1))[:, None] < steps
         mask = jnp.arange(nodes) < exist[:, None]
-        return Batch(Graph(dict(inputs), mask, running, run.hints), run.outputs, mask, sizes)
+        constants = {name: run.hints[name][0] for name in self.constants}
+        hints = {name: frames for name, frames in run.hints.items() if name not in constants}
+        graph = Graph(dict(inputs) | constants, mask, running, hints)
+        return Batch(graph, dict(run.outputs), mask, sizes)
 
     @classmethod
     def count(cls, size: jax.Array) -> jax.Array:
@@ -135,7 +144,7 @@ class ClrsTask(Configurable, abc.ABC):
         for field in self.specification.outputs:
             if field.name not in outputs.outputs:
                 raise InputError(f"outputs has no {field.name!r}, which {self.name} asks for.")
-        return judge(self.specification, outputs, batch)
+        return judge(self.spec, outputs, batch)
 
 
 def run(

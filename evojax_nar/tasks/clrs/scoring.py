@@ -11,14 +11,13 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from evojax_nar.tasks.clrs.probes import Specification
-from evojax_nar.types import Batch, Evaluation, Field, GraphOutputs
+from evojax_nar.types import Batch, Evaluation, Field, GraphOutputs, TaskSpec
 
 _FAR = -1e9
 """Stands for a logit of a node that does not exist; finite, so that a gradient is."""
 
 
-def judge(specification: Specification, given: GraphOutputs, batch: Batch) -> Evaluation:
+def judge(spec: TaskSpec, given: GraphOutputs, batch: Batch) -> Evaluation:
     """Loss, score and metrics of what a model says of a batch.
 
     Metrics: `exact`, the fraction of examples with every output right, and one score an output.
@@ -26,7 +25,7 @@ def judge(specification: Specification, given: GraphOutputs, batch: Batch) -> Ev
     nodes, loss = batch.mask, jnp.float32(0.0)
     scores: dict[str, jax.Array] = {}
     exact = jnp.ones(nodes.shape[0], bool)
-    for field in specification.outputs:
+    for field in spec.outputs:
         logits, truth = given.outputs[field.name], batch.targets[field.name]
         judged = where_judged(field, truth, nodes)
         loss += _mean(entry_losses(field, logits, truth, nodes), judged)
@@ -34,7 +33,7 @@ def judge(specification: Specification, given: GraphOutputs, batch: Batch) -> Ev
         scores[field.name] = score(field, predicted, true, judged)
         axes = tuple(range(1, judged.ndim))
         exact &= ((predicted == true) | ~judged).all(axis=axes)
-    for field in specification.hints:
+    for field in spec.hints:
         if field.name in batch.inputs.hints and field.name in given.hints:
             loss += _hint_loss(field, given.hints[field.name], batch)
     mean = jnp.stack(list(scores.values())).mean()

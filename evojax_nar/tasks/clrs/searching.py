@@ -63,6 +63,7 @@ class Minimum(ClrsTask):
         outputs=(node("min", "mask_one"),),
         hints=(PREDECESSOR, node("min_h", "mask_one"), node("i", "mask_one")),
     )
+    constants: ClassVar[tuple[str, ...]] = ("pred_h",)
     machine: ClassVar[Machine] = Machine(
         frames=lambda nodes: nodes,
         start=_start,
