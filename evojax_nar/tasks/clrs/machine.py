@@ -112,7 +112,8 @@ def trace_batch(machine: Machine, problems: Problem, frames: int) -> Trace:
         frame, (registers, length, over), hints = carry
         shown = show(problems, registers)
         shown = {name: select(over, jnp.zeros_like(x), x) for name, x in shown.items()}
-        hints = {name: hints[name].at[frame].set(x) for name, x in shown.items()}
+        place = jax.lax.dynamic_update_index_in_dim  # needs no check of bounds, unlike .at
+        hints = {name: place(hints[name], x, frame, 0) for name, x in shown.items()}
         advance = jax.vmap(lambda *own: _advance(machine, *own))
         return frame + 1, advance(problems, registers, length, over), hints
 
@@ -170,11 +171,13 @@ def one_hot(index: jax.Array, problem: Problem) -> jax.Array:
 
 
 def read(array: jax.Array, index: jax.Array) -> jax.Array:
-    """`array[index]` along the first axis, for a traced index."""
-    chosen = at(index, array.shape[0]).reshape(-1, *[1] * (array.ndim - 1))
-    if array.dtype == bool:
-        return (chosen & array).any(axis=0)
-    return jnp.where(chosen, array, 0).sum(axis=0, dtype=array.dtype)
+    """`array[index]` along the first axis, for a traced index.
+
+    A gather, which needs no sum over the axis; it is writes that are slow by indexing.
+    """
+    last = array.shape[0] - 1
+    value = array.at[jnp.clip(index, 0, last)].get(mode="promise_in_bounds")
+    return jnp.where((index >= 0) & (index <= last), value, jnp.zeros_like(value))
 
 
 def write(array: jax.Array, index: jax.Array, value: Any) -> jax.Array:
