@@ -20,6 +20,7 @@ from evojax_nar.comparison import compare
 from evojax_nar.errors import InputError, reject
 from evojax_nar.evaluator import CHUNK, TEST, Evaluator
 from evojax_nar.files import write_json
+from evojax_nar.floors import Floor, floor
 from evojax_nar.folder import fresh
 from evojax_nar.results import Results, load
 from evojax_nar.tasks import sizes as task_sizes
@@ -67,13 +68,14 @@ def _evaluate(flags: cli.Evaluate) -> int:
         stacked = _stack([results.parameters(name, seed) for seed in seeds])
         for size in sizes:
             _check_size(evaluator, stacked, size)
+            low = floor(task, size)
             judged = evaluator.at(size, stacked, examples=examples, key=jax.random.key(seed))
             rows += [
                 {
                     "arm": name,
                     "seed": own,
                     "size": size,
-                    **(judged.of(row).plain() if judged else {}),
+                    **(_judged(judged.of(row).plain(), low) if judged else {}),
                 }
                 for row, own in enumerate(seeds)
             ]
@@ -81,6 +83,13 @@ def _evaluate(flags: cli.Evaluate) -> int:
     if flags.json is not None:
         write_json(Path(flags.json), {"examples": examples, "evaluations": rows})
     return 0
+
+
+def _judged(entry: dict[str, float | None], low: Floor | None) -> dict[str, float | None]:
+    """An evaluation with the floor beside it, where there is one."""
+    if low is None:
+        return entry
+    return {**entry, "floor": low.score, "normalised": low.normalised(entry["score"])}
 
 
 @run.register

@@ -13,6 +13,7 @@ from evojax_nar.budget import Arm, Budget, as_arm
 from evojax_nar.errors import InputError
 from evojax_nar.evaluator import Evaluator, examples_seen
 from evojax_nar.files import read_json, save_params, write_json
+from evojax_nar.floors import Floor, floor
 from evojax_nar.folder import ArmFolder, Folder, fresh
 from evojax_nar.forecasting import MEMORY_SHARE
 from evojax_nar.forecasting import check as check_forecast
@@ -128,6 +129,10 @@ def compare(
                 for seeds_together in _divide(group, which, arm_folder):
                     _train(group, seeds_together, arm_folder, steps, watch, warn)
                 entries.append(first(partial(_entry, name, group, which, arm_folder)))
+        floors = {str(size): floor(task, size) for size in task.test_sizes}
+        for entry in entries:
+            for row in entry["seeds"]:
+                _normalise(row["scores"], floors)
         for logger in loggers:
             logger.close()
         if not budget.counted and replay is None:
@@ -148,6 +153,7 @@ def compare(
                 "budget": {"kind": budget.kind, "amount": budget.amount},
                 "evaluation": {"examples": examples_seen(evaluation_examples)},
                 "stop_loss": stop_loss,
+                "floors": {size: own and own._asdict() for size, own in floors.items()},
                 "notes": remarks,
                 "arms": entries,
             }
@@ -292,6 +298,14 @@ def _entry(name: str, group: Group, seeds: Sequence[int], folder: ArmFolder) -> 
         "gradient_free": strategy.cost.backwards == 0,
         "seeds": rows,
     }
+
+
+def _normalise(scores: Mapping[str, Any], floors: Mapping[str, Floor | None]) -> None:
+    """Write beside each score where it lies between the floor of its size and 1."""
+    for size, entry in scores.items():
+        own = floors[size]
+        if entry is not None and own is not None:
+            entry["normalised"] = own.normalised(entry["score"])
 
 
 def _task_entry(task: Task) -> dict[str, Any]:

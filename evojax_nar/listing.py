@@ -34,27 +34,31 @@ def evaluations(rows: Sequence[Mapping[str, Any]], trained: int, examples: int) 
 
     Args:
       rows: one an arm, size and seed, with `arm`, `size`, and where the model can run the size
-        `score`, `exact` and `loss`.
+        `score`, `exact` and `loss`, and where a floor is known `floor` and `normalised`.
       trained: the largest training size.
       examples: examples at each size.
     """
     grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1), caption_justify="left")
     grid.caption = (
-        f"{examples:,} examples at each size; means of the seeds. "
+        f"{examples:,} examples at each size; means of the seeds, and the score of the worst. "
+        "Above floor: the share of the way from the floor, what answers score that never look at "
+        "the input, to 100 %. "
         f"* beyond the training sizes, which end at {trained}."
     )
-    for heading in ("arm", "size", "score %", "exact %", "loss", "score % of the worst seed"):
+    headings = ("arm", "size", "score %", "floor %", "above floor %", "exact %", "loss", "worst %")
+    for heading in headings:
         grid.add_column(heading, justify="left" if heading == "arm" else "right")
     for arm, size in dict.fromkeys((row["arm"], row["size"]) for row in rows):
         own = [row for row in rows if (row["arm"], row["size"]) == (arm, size)]
-        shown = [_mean(own, key) for key in ("score", "exact", "loss")]
+        score, low, above, exact, loss = (
+            _mean(own, key) for key in ("score", "floor", "normalised", "exact", "loss")
+        )
         scores = [row["score"] for row in own if row.get("score") is not None]
         grid.add_row(
             Text(arm),
             f"{size}{' *' if size > trained else ''}",
-            report.percent(shown[0]),
-            report.percent(shown[1]),
-            "n/a" if shown[2] is None else f"{shown[2]:.4g}",
+            *(report.percent(share) for share in (score, low, above, exact)),
+            "n/a" if loss is None else f"{loss:.4g}",
             report.percent(min(scores) if scores else None),
         )
     return grid

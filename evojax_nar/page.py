@@ -183,7 +183,7 @@ def _scores(results: Mapping[str, Any]) -> str:
         ]
         for index, arm in enumerate(arms)
     ]
-    return _table(
+    scores = _table(
         headings,
         rows,
         "Score in % on "
@@ -191,6 +191,29 @@ def _scores(results: Mapping[str, Any]) -> str:
         "(Agarwal et al. 2021, arXiv:2108.13264), below it the 95 % interval by bootstrap where "
         "it has width. Solved are the seeds that score 100 % at every test size; mean is over the "
         "test sizes.",
+    )
+    return scores + _above_floors(results)
+
+
+def _above_floors(results: Mapping[str, Any]) -> str:
+    """The scores again, as shares of the way from the floor to 100 %; nothing without floors."""
+    floors = report.floor_scores(results)
+    arms = results["arms"]
+    if not floors:
+        return ""
+    rows = [[Cell("floor"), *(Cell(report.percent(score)) for score in floors.values())]]
+    for index, arm in enumerate(arms):
+        cells = [_name(arm, index, len(arms))]
+        for size, own in floors.items():
+            entry = arm["summary"]["by_size"].get(size)
+            share = entry and report.normalised(entry["iqm"], own)
+            cells.append(Cell(report.percent(share), share))
+        rows.append(cells)
+    return _table(
+        ["arm", *(f"size {size}" for size in floors)],
+        rows,
+        "The same scores as shares of the way from the floor to 100 %. The floor is what answers "
+        "score that never look at the input, the most frequent one at each place.",
     )
 
 

@@ -66,7 +66,21 @@ def table(results: Mapping[str, Any]) -> Table:
                 bold,
             ),
         )
+    if floors := floor_scores(results):
+        shown = [Text(percent(floors.get(size)), style="dim") for size in sizes]
+        grid.add_row(Text("floor", style="dim"), *shown, Text(""), Text(""))
     return grid
+
+
+def floor_scores(results: Mapping[str, Any]) -> dict[str, float]:
+    """What answers score that never look at the input, by size, where that is known."""
+    floors = results.get("floors") or {}
+    return {size: entry["score"] for size, entry in floors.items() if entry}
+
+
+def normalised(score: float, floor: float | None) -> float | None:
+    """A score as a share of the way from the floor to 1; None where there is no such way."""
+    return None if floor is None or floor >= 1 else (score - floor) / (1 - floor)
 
 
 def summarised(results: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from evojax_nar.config import check_arm_name
 from evojax_nar.errors import InputError
 
 _NUMBER, _MAYBE = "a finite number", "a finite number or null"
-_EVALUATION = {"score": _MAYBE, "loss?": _MAYBE, "exact?": _MAYBE}
+_EVALUATION = {"score": _MAYBE, "loss?": _MAYBE, "exact?": _MAYBE, "normalised?": _MAYBE}
 _SEED = {
     "seed": int,
     "scores": {"*": (_EVALUATION, None)},
@@ -31,6 +31,7 @@ FORM: dict[str, Any] = {
     "model": {"name": str, "parameters": int},
     "budget": {"kind": str, "amount": _NUMBER},
     "evaluation": {"examples": int},
+    "floors?": {"*": ({"score": _NUMBER, "exact": _NUMBER}, None)},
     "environment?": {},
     "notes?": [str],
     "arms": [

@@ -81,6 +81,10 @@ class SequenceTask(Configurable, abc.ABC):
         """Loss, score and metrics of `outputs` (B, T, F): see `judge`."""
         return judge(self.output, outputs, batch)
 
+    def guess(self, batch: Batch) -> jax.Array:
+        """Outputs (T, F) that fit the targets of a batch best, without its inputs: `frequent`."""
+        return frequent(self.output, batch)
+
     def answers(self, outputs: jax.Array | np.ndarray, batch: Batch) -> np.ndarray:
         """What `outputs` (B, T, F) say, as whole numbers on the host: see `predictions`."""
         return np.asarray(predictions(self.output, jnp.asarray(outputs), batch))
@@ -157,6 +161,22 @@ def truth(field: Field, batch: Batch) -> jax.Array:
         return predictions(field, batch.targets, batch)
     judged = batch.mask if field.kind == "categorical" else batch.mask[..., None]
     return jnp.where(judged, batch.targets.astype(jnp.int32), NO_ANSWER)
+
+
+def frequent(field: Field, batch: Batch) -> jax.Array:
+    """The most frequent answer at each step of a batch, as outputs (T, F).
+
+    A scalar is the rank that is most frequent there, as a fraction of the first example's size.
+    """
+    right = truth(field, batch)
+    if field.kind == "bits":
+        ones = jnp.where(right == NO_ANSWER, 0.5, right).mean(axis=0)
+        return jnp.where(ones > 0.5, 1.0, -1.0)
+    classes = field.features if field.kind == "categorical" else batch.mask.shape[1]
+    counts = jax.vmap(lambda column: jnp.bincount(column + 1, length=classes + 1)[1:], 1)(right)
+    if field.kind == "categorical":
+        return counts.astype(jnp.float32)
+    return counts.argmax(axis=-1)[:, None] / jnp.maximum(batch.size[0] - 1, 1)
 
 
 def _step_loss(field: Field, outputs: jax.Array, targets: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """Probes to features: what is known of nodes, of their pairs and of the whole, each H numbers.
 
-Source: Ibarz et al. 2022, arXiv:2209.11142, section 3.2; every field has a linear map of its own, and
-what is known in one place is summed.
+Every field has a linear map of its own, and what is known in one place is summed.
+Source: Ibarz et al. 2022, arXiv:2209.11142, section 3.2.
 """
 
 from __future__ import annotations

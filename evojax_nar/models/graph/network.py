@@ -57,11 +57,9 @@ class EncodeProcessDecode(nn.Module):
         hints = {name: frames[0] for name, frames in graph.hints.items()}
         state = jnp.zeros((*nodes.shape, self.hidden), inputs.node.dtype)
         blank = inputs._replace(node=jnp.zeros((*nodes.shape, 3 * self.hidden), state.dtype))
+        axes: Any = (0, nn.broadcast, nn.broadcast)
         scan = nn.scan(
-            _Step,
-            variable_broadcast="params",
-            split_rngs={"params": False},
-            in_axes=(0, nn.broadcast, nn.broadcast),
+            _Step, variable_broadcast="params", split_rngs={"params": False}, in_axes=axes
         )
         step = scan(self.spec, self.hidden, self.processor, name="step")
         carry = (state, soften(self.spec.hints, hints), blank)

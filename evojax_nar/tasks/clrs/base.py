@@ -15,7 +15,7 @@ from evojax_nar.errors import InputError
 from evojax_nar.settings import Configurable
 from evojax_nar.tasks.clrs.machine import Machine, Problem, Trace, answer, trace, trace_batch
 from evojax_nar.tasks.clrs.probes import Specification
-from evojax_nar.tasks.clrs.scoring import judge
+from evojax_nar.tasks.clrs.scoring import frequent, judge
 from evojax_nar.tasks.sizes import Sizes, parse, per_example
 from evojax_nar.types import Batch, Evaluation, Graph, GraphOutputs, Key, TaskSpec
 
@@ -134,6 +134,10 @@ class ClrsTask(Configurable, abc.ABC):
     def count(cls, size: jax.Array) -> jax.Array:
         """`nodes` of a traced size."""
         return size
+
+    def guess(self, batch: Batch) -> GraphOutputs:
+        """Outputs without B that fit the targets of `batch` best without its inputs."""
+        return GraphOutputs(frequent(self.spec, batch), {})
 
     def evaluate(self, outputs: GraphOutputs, batch: Batch) -> Evaluation:
         """Loss, score and metrics: see `scoring.judge`.
