@@ -8,11 +8,12 @@ import jax
 from evojax_nar.errors import unknown
 from evojax_nar.tasks.clrs import base
 from evojax_nar.tasks.clrs.base import ClrsTask
+from evojax_nar.tasks.clrs.depth_first import DepthFirstSearch, TopologicalSort
 from evojax_nar.tasks.clrs.searching import Minimum
 
-__all__ = ["ALL", "ClrsTask", "Minimum", "names", "run"]
+__all__ = ["ALL", "ClrsTask", "DepthFirstSearch", "Minimum", "TopologicalSort", "names", "run"]
 
-ALL: tuple[type[ClrsTask], ...] = (Minimum,)
+ALL: tuple[type[ClrsTask], ...] = (DepthFirstSearch, Minimum, TopologicalSort)
 """Every algorithm, in the order of the alphabet."""
 
 _KNOWN = {task.name.removeprefix("clrs/"): task for task in ALL}
