@@ -12,16 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from evojax_nar.errors import InputError
-from evojax_nar.settings import Configurable
 from evojax_nar.tasks.clrs.machine import Machine, Problem, Trace, answer, trace, trace_batch
 from evojax_nar.tasks.clrs.probes import Specification
-from evojax_nar.tasks.clrs.scoring import frequent, judge
-from evojax_nar.tasks.sizes import Sizes, parse, per_example
-from evojax_nar.types import Batch, Evaluation, Graph, GraphOutputs, Key, TaskSpec
+from evojax_nar.tasks.graph import GraphTask
+from evojax_nar.tasks.sizes import Sizes, per_example
+from evojax_nar.types import Batch, Graph, Key, TaskSpec
 
 
 @dataclass(frozen=True)
-class ClrsTask(Configurable, abc.ABC):
+class ClrsTask(GraphTask):
     """An algorithm of CLRS-30 on inputs of its sampler.
 
     Source: Velickovic et al. 2022, arXiv:2205.15659; inputs to train on as in Ibarz et al. 2022,
@@ -45,10 +44,6 @@ class ClrsTask(Configurable, abc.ABC):
     test_sizes: Sizes = (16, 64)
     hints: bool = True
     varied: bool = True
-
-    def __post_init__(self) -> None:
-        for argument in ("train_sizes", "test_sizes"):
-            object.__setattr__(self, argument, parse(argument, getattr(self, argument)))
 
     @classmethod
     def example(cls) -> Self:
@@ -134,21 +129,6 @@ class ClrsTask(Configurable, abc.ABC):
     def count(cls, size: jax.Array) -> jax.Array:
         """`nodes` of a traced size."""
         return size
-
-    def guess(self, batch: Batch) -> GraphOutputs:
-        """Outputs without B that fit the targets of `batch` best without its inputs."""
-        return GraphOutputs(frequent(self.spec, batch), {})
-
-    def evaluate(self, outputs: GraphOutputs, batch: Batch) -> Evaluation:
-        """Loss, score and metrics: see `scoring.judge`.
-
-        Raises:
-          InputError: for outputs that lack a field.
-        """
-        for field in self.specification.outputs:
-            if field.name not in outputs.outputs:
-                raise InputError(f"outputs has no {field.name!r}, which {self.name} asks for.")
-        return judge(self.spec, outputs, batch)
 
 
 def run(
