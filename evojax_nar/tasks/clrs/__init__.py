@@ -9,11 +9,38 @@ from evojax_nar.errors import unknown
 from evojax_nar.tasks.clrs import base
 from evojax_nar.tasks.clrs.base import ClrsTask
 from evojax_nar.tasks.clrs.depth_first import DepthFirstSearch, TopologicalSort
-from evojax_nar.tasks.clrs.searching import Minimum
+from evojax_nar.tasks.clrs.heapsort import Heapsort
+from evojax_nar.tasks.clrs.partition import Quickselect, Quicksort
+from evojax_nar.tasks.clrs.searching import BinarySearch, Minimum
+from evojax_nar.tasks.clrs.sorting import BubbleSort, InsertionSort
 
-__all__ = ["ALL", "ClrsTask", "DepthFirstSearch", "Minimum", "TopologicalSort", "names", "run"]
+__all__ = [
+    "ALL",
+    "BinarySearch",
+    "BubbleSort",
+    "ClrsTask",
+    "DepthFirstSearch",
+    "Heapsort",
+    "InsertionSort",
+    "Minimum",
+    "Quickselect",
+    "Quicksort",
+    "TopologicalSort",
+    "names",
+    "run",
+]
 
-ALL: tuple[type[ClrsTask], ...] = (DepthFirstSearch, Minimum, TopologicalSort)
+ALL: tuple[type[ClrsTask], ...] = (
+    BinarySearch,
+    BubbleSort,
+    DepthFirstSearch,
+    Heapsort,
+    InsertionSort,
+    Minimum,
+    Quickselect,
+    Quicksort,
+    TopologicalSort,
+)
 """Every algorithm, in the order of the alphabet."""
 
 _KNOWN = {task.name.removeprefix("clrs/"): task for task in ALL}

@@ -1,9 +1,9 @@
 """Algorithms as state machines: one step a hint frame, for one example, under jit and vmap.
 
 A machine shows its registers, then steps, until it is done; what it shows is a frame of hints. All
-state has the static shapes of V nodes, of which the first `size` exist. Registers are read and
-written through one-hot masks rather than by indexing: under vmap those are plain arithmetic, where
-an index that differs from example to example is a gather or a scatter.
+state has the static shapes of V nodes, of which the first `size` exist. Registers are written
+through one-hot masks rather than by indexing: under vmap those are plain arithmetic, where an index
+that differs from example to example is a scatter.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def select(condition: jax.Array, yes: jax.Array, no: jax.Array) -> jax.Array:
     )
 
 
-# Registers, by one-hot masks. An index out of range reads 0 and writes nothing.
+# Registers. An index out of range reads 0 and writes nothing.
 
 
 def at(index: jax.Array, length: int) -> jax.Array:
