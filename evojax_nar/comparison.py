@@ -103,7 +103,7 @@ def compare(
     forecasts = {name: group.forecast(1) for name, group in groups.items()}
     for forecast in forecasts.values():
         first(partial(check_forecast, forecast, placement))
-    stem = config["task"]["name"]
+    stem = config["task"]["name"].replace("/", "-")
     path = Path(first(lambda: str(fresh(Path("results"), stem) if out is None else out)))
     remarks = [*notes]
     loggers = loggers if is_first() else ()

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from evojax_nar import config as configs
-from evojax_nar import devices, overrides, strategies
+from evojax_nar import devices, models, overrides, strategies
 from evojax_nar.cli import Compare, PlanFlags, Train
 from evojax_nar.errors import InputError, reject
 from evojax_nar.placement import Placement
@@ -53,6 +53,8 @@ def resolve(flags: Compare | Train) -> dict[str, Any]:
     for kind, name in (("task", flags.task), ("model", flags.model)):
         if name is not None and name != config[kind]["name"]:
             config[kind] = {"name": name}
+    if flags.model is None and flags.task is not None:
+        config["model"] = _suitable(config)
     _choose(config, flags)
     _set_numbers(config, flags)
     config = overrides.assign(config, [item for group in flags.set for item in group])
@@ -97,6 +99,14 @@ def repeat(flags: PlanFlags, command: str, folder: Path) -> str:
     """The command that continues an interrupted run."""
     quiet = " --quiet" if flags.quiet else ""
     return f"evojax-nar {command} --out {shlex.quote(str(folder))} --resume{quiet}"
+
+
+def _suitable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The model of the config, or the first one there is that reads what its task gives."""
+    spec = configs.build_task(config).spec
+    if config["model"]["name"] not in models.names() or models.suits(config["model"]["name"], spec):
+        return config["model"]
+    return {"name": next(name for name in models.names() if models.suits(name, spec))}
 
 
 def _choose(config: dict[str, Any], flags: Compare | Train) -> None:

@@ -41,8 +41,22 @@ BATCH = 4
 
 
 def unreachable_files(package: ModuleType) -> set[str]:
-    """Module files of a package that its `__init__` does not import, itself or through others."""
+    """Module files of a package that its `__init__` does not import, itself or through others.
+
+    Of its packages too, each by its own `__init__`.
+    """
     folder = Path(package.__path__[0])
+    inner = {
+        f"{path.parent.name}.{name}"
+        for path in folder.glob("*/__init__.py")
+        for name in unreachable_files(
+            importlib.import_module(f"{package.__name__}.{path.parent.name}")
+        )
+    }
+    return inner | _unreachable(package, folder)
+
+
+def _unreachable(package: ModuleType, folder: Path) -> set[str]:
     files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
     seen: set[str] = set()
     queue = ["__init__"]
@@ -77,10 +91,10 @@ def unlisted_components(
     A component derives from `base`, or has all of `methods` and can be made without arguments.
     """
     found = set()
-    for path in Path(package.__path__[0]).glob("*.py"):
-        module = importlib.import_module(
-            f"{package.__name__}.{path.stem}".removesuffix(".__init__")
-        )
+    folder = Path(package.__path__[0])
+    for path in folder.rglob("*.py"):
+        dotted = ".".join((package.__name__, *path.relative_to(folder).with_suffix("").parts))
+        module = importlib.import_module(dotted.removesuffix(".__init__"))
         for cls in vars(module).values():
             if not inspect.isclass(cls) or cls.__module__ != module.__name__:
                 continue
@@ -90,6 +104,12 @@ def unlisted_components(
             if issubclass(cls, base) or (alike and _needs_nothing(cls)):
                 found.add(cls)
     return {cls.__name__ for cls in found - set(known)}
+
+
+def home(cls: type, folder: Any) -> Any:
+    """The folder of a component, or the package in it that its file is in."""
+    package = cls.__module__.rpartition(".")[0]
+    return folder if package == folder.__name__ else importlib.import_module(package)
 
 
 def _needs_nothing(cls: type) -> bool:

@@ -13,21 +13,22 @@ from types import ModuleType
 from typing import Any
 
 import contracts
+import graph_contracts
 import pytest
 import strategy_contracts as promises
 
 from evojax_nar import models, strategies, tasks
 from evojax_nar.errors import InputError
-from evojax_nar.models import LinenModel
+from evojax_nar.models import GraphModel, LinenModel
 from evojax_nar.strategies import Base
-from evojax_nar.tasks import SequenceTask
+from evojax_nar.tasks import GraphTask, SequenceTask
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
-FOLDERS: list[tuple[Any, type, tuple[str, ...]]] = [
+FOLDERS: list[tuple[Any, Any, tuple[str, ...]]] = [
     (strategies, Base, ("init", "step", "params")),
-    (tasks, SequenceTask, ("sample", "evaluate")),
-    (models, LinenModel, ("init", "apply")),
+    (tasks, (SequenceTask, GraphTask), ("sample", "evaluate")),
+    (models, (LinenModel, GraphModel), ("init", "apply")),
 ]
 every_folder = pytest.mark.parametrize(
     ("folder", "base", "methods"), FOLDERS, ids=[folder.__name__ for folder, _, _ in FOLDERS]
@@ -38,9 +39,18 @@ def by_name(classes: tuple[type, ...]) -> Any:
     return pytest.mark.parametrize("cls", classes, ids=[cls.name for cls in classes])
 
 
-every_strategy, every_task, every_model = (
-    by_name(module.ALL) for module in (strategies, tasks, models)
-)
+def of(module: Any, kind: type) -> Any:
+    return by_name(tuple(cls for cls in module.ALL if issubclass(cls, kind)))
+
+
+every_strategy = by_name(strategies.ALL)
+every_task, every_graph_task = of(tasks, SequenceTask), of(tasks, GraphTask)
+every_model = by_name(tuple(cls for cls in models.ALL if not issubclass(cls, GraphModel)))
+every_graph_model = of(models, GraphModel)
+
+
+def test_every_component_is_of_a_kind_that_is_tested() -> None:
+    assert all(issubclass(cls, (SequenceTask, GraphTask)) for cls in tasks.ALL)
 
 
 # Folders.
@@ -48,14 +58,14 @@ every_strategy, every_task, every_model = (
 
 @every_folder
 def test_every_file_and_component_is_listed(
-    folder: Any, base: type, methods: tuple[str, ...]
+    folder: Any, base: Any, methods: tuple[str, ...]
 ) -> None:
     assert contracts.unreachable_files(folder) == set()
     assert contracts.unlisted_components(folder, folder.ALL, base, methods) == set()
     assert [cls.name for cls in folder.ALL] == folder.names()
     assert len(set(folder.names())) == len(folder.ALL)
     for cls in folder.ALL:
-        assert cls.__name__ in folder.__all__
+        assert cls.__name__ in contracts.home(cls, folder).__all__
         assert folder.get(cls.name) == cls()
         assert (cls.__doc__ or "").partition("\n")[0].endswith(".")
     with pytest.raises(InputError, match=f"did you mean '{folder.names()[0]}'"):
@@ -196,7 +206,32 @@ def test_task_is_learned(cls: type[SequenceTask]) -> None:
     contracts.task_is_learned(cls.example(), models.LSTM(hidden=24))
 
 
+@every_graph_task
+def test_graph_batches_are_well_formed(cls: type[GraphTask]) -> None:
+    graph_contracts.batches_are_well_formed(cls.example())
+
+
+@every_graph_task
+def test_graph_outputs_are_judged(cls: type[GraphTask]) -> None:
+    graph_contracts.outputs_are_judged(cls.example())
+
+
 # Models.
+
+
+@every_graph_model
+def test_graph_model_is_a_pure_function(cls: type[GraphModel]) -> None:
+    graph_contracts.model_is_a_pure_function(cls.example(), tasks.clrs.Minimum.example())
+
+
+@every_graph_model
+def test_graph_model_ignores_padding(cls: type[GraphModel]) -> None:
+    graph_contracts.model_ignores_padding(cls.example(), tasks.clrs.Minimum.example())
+
+
+@every_graph_model
+def test_graph_model_learns(cls: type[GraphModel]) -> None:
+    graph_contracts.model_learns(cls.example(), tasks.clrs.Minimum.example())
 
 
 @every_model

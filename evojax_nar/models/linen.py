@@ -36,7 +36,12 @@ class LinenModel(Configurable, abc.ABC):
         return None
 
     def init(self, key: Key, spec: TaskSpec) -> Params:
-        """Fresh parameters, float32."""
+        """Fresh parameters, float32.
+
+        Raises:
+          InputError: for a task of graphs.
+        """
+        require_sequences(self.name, spec)
         inputs = blank(spec, batch=1)
         return self.module(spec).init(key, inputs.values, inputs.mask)["params"]
 
@@ -44,6 +49,15 @@ class LinenModel(Configurable, abc.ABC):
         """Outputs (B, T, F of the outputs) of inputs (B, T, F of the inputs), float32."""
         outputs = self.module(spec).apply({"params": params}, inputs.values, inputs.mask)
         return jnp.asarray(outputs, jnp.float32)
+
+
+def require_sequences(model: str, spec: TaskSpec) -> None:
+    """Raise an `InputError` where a task gives graphs, which a model of sequences cannot read."""
+    if spec.is_graph:
+        raise InputError(
+            f"model={model!r} reads sequences, and task={spec.name!r} gives graphs; "
+            "choose a model of graphs, such as 'mpnn'"
+        )
 
 
 @final
@@ -98,6 +112,7 @@ class Wrapped(Configurable):
 
     def _check(self, key: Key, spec: TaskSpec) -> None:
         """Run the module on shapes alone, so that what is wrong is said before work is done."""
+        require_sequences(self.name, spec)
         what = f"module={type(self.module).__name__}"
         inputs = blank(spec, batch=2)
         rest = self._mask(inputs)

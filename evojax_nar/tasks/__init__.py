@@ -5,7 +5,9 @@ from typing import Any
 
 from evojax_nar.errors import unknown
 from evojax_nar.settings import build
+from evojax_nar.tasks import clrs
 from evojax_nar.tasks.copy import Copy, Reverse
+from evojax_nar.tasks.graph import GraphTask
 from evojax_nar.tasks.parity import Parity
 from evojax_nar.tasks.sequence import SequenceTask
 from evojax_nar.tasks.sort import Sort, SortLetters, SortWords
@@ -15,17 +17,19 @@ __all__ = [
     "ALL",
     "ByteText",
     "Copy",
+    "GraphTask",
     "Parity",
     "Reverse",
     "Sort",
     "SortLetters",
     "SortWords",
+    "clrs",
     "describe",
     "get",
     "names",
 ]
 
-ALL: tuple[type[SequenceTask], ...] = (
+ALL: tuple[type[SequenceTask] | type[GraphTask], ...] = (
     Parity,
     Copy,
     Reverse,
@@ -33,6 +37,7 @@ ALL: tuple[type[SequenceTask], ...] = (
     SortLetters,
     SortWords,
     ByteText,
+    *clrs.ALL,
 )
 """Every built-in task; a name here puts a new one on the command line and under test."""
 
@@ -44,7 +49,7 @@ def names() -> list[str]:
     return list(_KNOWN)
 
 
-def get(name: str, **settings: Any) -> SequenceTask:
+def get(name: str, **settings: Any) -> SequenceTask | GraphTask:
     """The task called `name`, made from plain settings.
 
     Raises:
