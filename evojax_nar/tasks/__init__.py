@@ -5,7 +5,7 @@ from typing import Any
 
 from evojax_nar.errors import unknown
 from evojax_nar.settings import build
-from evojax_nar.tasks import clrs
+from evojax_nar.tasks import chomsky, clrs
 from evojax_nar.tasks.copy import Copy, Reverse
 from evojax_nar.tasks.graph import GraphTask
 from evojax_nar.tasks.parity import Parity
@@ -23,6 +23,7 @@ __all__ = [
     "Sort",
     "SortLetters",
     "SortWords",
+    "chomsky",
     "clrs",
     "describe",
     "get",
@@ -37,6 +38,7 @@ ALL: tuple[type[SequenceTask] | type[GraphTask], ...] = (
     SortLetters,
     SortWords,
     ByteText,
+    *chomsky.ALL,
     *clrs.ALL,
 )
 """Every built-in task; a name here puts a new one on the command line and under test."""
