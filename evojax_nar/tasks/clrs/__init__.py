@@ -7,38 +7,67 @@ import jax
 
 from evojax_nar.errors import unknown
 from evojax_nar.tasks.clrs import base
+from evojax_nar.tasks.clrs.acyclic_paths import DagShortestPaths
 from evojax_nar.tasks.clrs.base import ClrsTask
+from evojax_nar.tasks.clrs.breadth_first import BreadthFirstSearch
+from evojax_nar.tasks.clrs.components import ArticulationPoints, Bridges
 from evojax_nar.tasks.clrs.depth_first import DepthFirstSearch, TopologicalSort
 from evojax_nar.tasks.clrs.heapsort import Heapsort
+from evojax_nar.tasks.clrs.matching import BipartiteMatching
 from evojax_nar.tasks.clrs.partition import Quickselect, Quicksort
 from evojax_nar.tasks.clrs.searching import BinarySearch, Minimum
+from evojax_nar.tasks.clrs.shortest_paths import BellmanFord, Dijkstra, FloydWarshall
 from evojax_nar.tasks.clrs.sorting import BubbleSort, InsertionSort
+from evojax_nar.tasks.clrs.spanning_trees import Kruskal, Prim
+from evojax_nar.tasks.clrs.strong_components import StronglyConnectedComponents
 
 __all__ = [
     "ALL",
+    "ArticulationPoints",
+    "BellmanFord",
     "BinarySearch",
+    "BipartiteMatching",
+    "BreadthFirstSearch",
+    "Bridges",
     "BubbleSort",
     "ClrsTask",
+    "DagShortestPaths",
     "DepthFirstSearch",
+    "Dijkstra",
+    "FloydWarshall",
     "Heapsort",
     "InsertionSort",
+    "Kruskal",
     "Minimum",
+    "Prim",
     "Quickselect",
     "Quicksort",
+    "StronglyConnectedComponents",
     "TopologicalSort",
     "names",
     "run",
 ]
 
 ALL: tuple[type[ClrsTask], ...] = (
+    ArticulationPoints,
+    BellmanFord,
+    BreadthFirstSearch,
     BinarySearch,
+    BipartiteMatching,
+    Bridges,
     BubbleSort,
+    DagShortestPaths,
     DepthFirstSearch,
+    Dijkstra,
+    FloydWarshall,
     Heapsort,
     InsertionSort,
     Minimum,
+    Kruskal,
+    Prim,
     Quickselect,
     Quicksort,
+    StronglyConnectedComponents,
     TopologicalSort,
 )
 """Every algorithm, in the order of the alphabet."""

@@ -13,7 +13,8 @@ from evojax_nar.tasks.clrs import walk
 from evojax_nar.tasks.clrs.base import ClrsTask
 from evojax_nar.tasks.clrs.graph_inputs import ADJACENCY, WEIGHTS, Acyclic, Directed
 from evojax_nar.tasks.clrs.machine import Machine, Probes, Problem, one_hot, read
-from evojax_nar.tasks.clrs.probes import POS, Specification, graph, node
+from evojax_nar.tasks.clrs.probes import POS, Specification, node
+from evojax_nar.tasks.clrs.reading import identity, neighbours
 from evojax_nar.types import Key
 
 _DIRECTED = Directed()
@@ -23,47 +24,31 @@ _ACYCLIC = Acyclic()
 class _Search(NamedTuple):
     walk: walk.Walk
     parent: jax.Array
-    found: jax.Array
-    """Time at which each node was discovered, in ticks, 0 before that."""
-    left: jax.Array
-    """Time at which each was finished."""
-    time: jax.Array
+    times: walk.Times
 
 
 def _start_search(problem: Problem) -> _Search:
-    never = jnp.zeros(problem.nodes, jnp.int32)
     begun = walk.begin(problem, jnp.int32(0))
-    return _Search(begun, walk.identity(problem), never, never, jnp.int32(0))
+    return _Search(begun, identity(problem), walk.never(problem))
 
 
 def _step_search(problem: Problem, registers: _Search) -> _Search:
     root = walk.first_new(problem, registers.walk)
     moved, rooted, _ = walk.arrive(problem, registers.walk, root)
-    wanted = walk.neighbours(problem, moved.at) & (moved.color == walk.NEW)
-    known = read(registers.found, moved.at) > 0
+    wanted = neighbours(problem, moved.at) & (moved.color == walk.NEW)
+    known = read(registers.times.found, moved.at) > 0
     moved, move = walk.act(problem, moved, known, rooted, wanted)
-    time = registers.time + (move.discovered | move.finished)
-    here = problem.index == moved.at
+    pushed = move.pushed & (problem.index == moved.top)
     return _Search(
         walk=moved,
-        parent=jnp.where(move.pushed & (problem.index == moved.top), moved.at, registers.parent),
-        found=jnp.where(move.discovered & here, time, registers.found),
-        left=jnp.where(move.finished & here, time, registers.left),
-        time=time,
+        parent=jnp.where(pushed, moved.at, registers.parent),
+        times=walk.tick(problem, registers.times, moved, move),
     )
 
 
-def _done_search(problem: Problem, registers: _Search) -> jax.Array:
-    return walk.over(problem, registers.walk)
-
-
 def _show_search(problem: Problem, registers: _Search) -> Probes:
-    return walk.show(problem, registers.walk) | {
-        "pi_h": registers.parent,
-        "d": walk.clock(problem, registers.found),
-        "f": walk.clock(problem, registers.left),
-        "time": walk.clock(problem, registers.time),
-    }
+    shown = walk.show(problem, registers.walk) | walk.show_times(problem, registers.times)
+    return shown | {"pi_h": registers.parent}
 
 
 @final
@@ -78,10 +63,10 @@ class DepthFirstSearch(ClrsTask):
         hints=(
             node("pi_h", "pointer"),
             walk.COLOR,
-            node("d", "scalar"),
-            node("f", "scalar"),
+            walk.FOUND,
+            walk.LEFT,
             *walk.BELOW_TO_TOP,
-            graph("time", "scalar"),
+            walk.TIME,
         ),
     )
     machine: ClassVar[Machine] = Machine(
@@ -89,7 +74,7 @@ class DepthFirstSearch(ClrsTask):
         frames=lambda nodes: 3 * nodes,
         start=_start_search,
         step=_step_search,
-        done=_done_search,
+        done=lambda problem, registers: walk.over(problem, registers.walk),
         hints=_show_search,
         outputs=lambda problem, registers: {"pi": registers.parent},
     )
@@ -104,7 +89,9 @@ class DepthFirstSearch(ClrsTask):
         return _DIRECTED.replay(random, size)
 
 
-class _Order(NamedTuple):
+class Order(NamedTuple):
+    """A walk, and the order in which it has finished nodes, backwards."""
+
     walk: walk.Walk
     after: jax.Array
     """(V,) int32: the node after each closed one in the order, the node itself for the last."""
@@ -112,27 +99,27 @@ class _Order(NamedTuple):
     """The first node of the order so far, int32; node 0 while there is none."""
 
 
-def start_order(problem: Problem, root: jax.Array) -> _Order:
+def start_order(problem: Problem, root: jax.Array) -> Order:
     """The search for an order from one root."""
-    return _Order(walk.begin(problem, root), walk.identity(problem), jnp.int32(0))
+    return Order(walk.begin(problem, root), identity(problem), jnp.int32(0))
 
 
-def step_order(problem: Problem, registers: _Order, root: jax.Array) -> _Order:
+def step_order(problem: Problem, registers: Order, root: jax.Array) -> Order:
     """One frame on, at `root` where the stack is empty."""
     moved, rooted, _ = walk.arrive(problem, registers.walk, root)
-    wanted = walk.neighbours(problem, moved.at) & (moved.color == walk.NEW)
+    wanted = neighbours(problem, moved.at) & (moved.color == walk.NEW)
     # A node that was pushed has a colour, so none but roots are seen being discovered.
     known = read(moved.color, moved.at) != walk.NEW
     moved, move = walk.act(problem, moved, known, rooted, wanted)
     linked = move.finished & (read(moved.color, registers.head) == walk.CLOSED)
-    return _Order(
+    return Order(
         walk=moved,
         after=jnp.where(linked & (problem.index == moved.at), registers.head, registers.after),
         head=jnp.where(move.finished, moved.at, registers.head),
     )
 
 
-def show_order(problem: Problem, registers: _Order) -> Probes:
+def show_order(problem: Problem, registers: Order) -> dict[str, jax.Array]:
     """The hints of the walk, and of the order so far."""
     return walk.show(problem, registers.walk) | {
         "topo_h": registers.after,

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from evojax_nar.tasks.clrs.machine import Problem, one_hot, read
-from evojax_nar.tasks.clrs.probes import node
+from evojax_nar.tasks.clrs.probes import graph, node
+from evojax_nar.tasks.clrs.reading import first, identity
 from evojax_nar.types import Field
 
 NEW, OPEN, CLOSED = 0, 1, 2
@@ -26,6 +27,7 @@ TICK = 0.01
 COLOR = node("color", "categorical", 3)
 BELOW = node("s_prev", "pointer")
 ROOT, AT, SEEN, TOP = (node(name, "mask_one") for name in ("s", "u", "v", "s_last"))
+FOUND, LEFT, TIME = node("d", "scalar"), node("f", "scalar"), graph("time", "scalar")
 BELOW_TO_TOP: tuple[Field, ...] = (BELOW, ROOT, AT, SEEN, TOP)
 
 
@@ -57,17 +59,6 @@ def begin(problem: Problem, root: jax.Array) -> Walk:
     """At a root, which no node comes before."""
     none = jnp.zeros(problem.nodes, jnp.int32)
     return Walk(none, identity(problem), root, root, root, root)
-
-
-def identity(problem: Problem) -> jax.Array:
-    """Every node points at itself, (V,) int32; 0 past the size."""
-    return jnp.where(problem.exists, problem.index, 0)
-
-
-def first(mask: jax.Array) -> jax.Array:
-    """The first true entry of (V,), int32; V where there is none."""
-    nodes = mask.shape[0]
-    return jnp.where(mask, jnp.arange(nodes, dtype=jnp.int32), nodes).min()
 
 
 def first_new(problem: Problem, walk: Walk) -> jax.Array:
@@ -154,11 +145,42 @@ def show(problem: Problem, walk: Walk) -> dict[str, jax.Array]:
     }
 
 
+class Times(NamedTuple):
+    """When what happened, in ticks of a clock that counts nodes discovered and finished."""
+
+    found: jax.Array
+    """(V,) int32: when each node was discovered, 0 before that."""
+    left: jax.Array
+    """(V,) int32: when each was finished."""
+    now: jax.Array
+
+
+def never(problem: Problem) -> Times:
+    """Before anything has happened."""
+    none = jnp.zeros(problem.nodes, jnp.int32)
+    return Times(none, none, jnp.int32(0))
+
+
+def tick(problem: Problem, times: Times, walk: Walk, move: Move) -> Times:
+    """After a move of a walk that is now as given."""
+    now = times.now + (move.discovered | move.finished)
+    here = problem.index == walk.at
+    return Times(
+        found=jnp.where(move.discovered & here, now, times.found),
+        left=jnp.where(move.finished & here, now, times.left),
+        now=now,
+    )
+
+
+def show_times(problem: Problem, times: Times) -> dict[str, jax.Array]:
+    """The hints `d`, `f` and `time`."""
+    return {
+        "d": clock(problem, times.found),
+        "f": clock(problem, times.left),
+        "time": clock(problem, times.now),
+    }
+
+
 def clock(problem: Problem, ticks: jax.Array) -> jax.Array:
     """What a clock shows."""
     return ticks.astype(problem.dtype) * jnp.asarray(TICK, problem.dtype)
-
-
-def neighbours(problem: Problem, at: jax.Array) -> jax.Array:
-    """(V,) bool: where edges lead from a node."""
-    return read(problem.inputs["A"], at) != 0
