@@ -5,7 +5,7 @@ from typing import Any
 
 from evojax_nar.errors import unknown
 from evojax_nar.settings import build
-from evojax_nar.tasks import chomsky, clrs
+from evojax_nar.tasks import chomsky, clrs, logic
 from evojax_nar.tasks.copy import Copy, Reverse
 from evojax_nar.tasks.graph import GraphTask
 from evojax_nar.tasks.parity import Parity
@@ -27,6 +27,7 @@ __all__ = [
     "clrs",
     "describe",
     "get",
+    "logic",
     "names",
 ]
 
@@ -40,6 +41,7 @@ ALL: tuple[type[SequenceTask] | type[GraphTask], ...] = (
     ByteText,
     *chomsky.ALL,
     *clrs.ALL,
+    *logic.ALL,
 )
 """Every built-in task; a name here puts a new one on the command line and under test."""
 

@@ -23,6 +23,7 @@ class _Recall(SequenceTask):
     test_sizes: Sizes = (20, 50, 100)
     width: int = 8
     backwards: ClassVar[bool] = False
+    source: ClassVar[str] = "Graves et al. 2014, arXiv:1410.5401"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -22,6 +22,9 @@ class GraphTask(Configurable, abc.ABC):
     """
 
     source: ClassVar[str]
+    """Where the task comes from, in one line."""
+    reproducible: ClassVar[bool] = True
+    """Whether a key draws the same examples on every machine and version of Python."""
     train_sizes: Sizes
     test_sizes: Sizes
 

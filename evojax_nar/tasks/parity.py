@@ -29,6 +29,7 @@ class Parity(SequenceTask):
     """
 
     name: ClassVar[str] = "parity"
+    source: ClassVar[str] = "Deletang et al. 2023, arXiv:2207.02098"
     train_sizes: Sizes = range(1, 21)
     test_sizes: Sizes = (20, 50, 100, 200, 500)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,10 @@ class SequenceTask(Configurable, abc.ABC):
     Data of the user's own go through the same `build`.
     """
 
+    source: ClassVar[str]
+    """Where the task comes from, in one line."""
+    reproducible: ClassVar[bool] = True
+    """Whether a key draws the same examples on every machine and version of Python."""
     train_sizes: Sizes
     test_sizes: Sizes
 

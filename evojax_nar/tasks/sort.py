@@ -31,6 +31,7 @@ class _Sorting(SequenceTask):
 
     train_sizes: Sizes = range(2, 11)
     test_sizes: Sizes = (10, 20, 50, 100)
+    source: ClassVar[str] = "keys as in Velickovic et al. 2022, arXiv:2205.15659"
 
     @classmethod
     def example(cls) -> Self:

@@ -46,6 +46,8 @@ class ByteText(SequenceTask):
     """
 
     name: ClassVar[str] = "byte_text"
+    source: ClassVar[str] = "pydoc_data.topics and the licence, both part of Python"
+    reproducible: ClassVar[bool] = False
     train_sizes: Sizes = (64,)
     test_sizes: Sizes = (64, 256)
     part: str = "train"
