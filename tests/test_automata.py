@@ -1,4 +1,4 @@
-"""Cellular automata against plain Python and NumPy: rules, roll-outs and densities."""
+"""Cellular automata against plain Python and NumPy: rules, roll-outs and what they classify."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import scipy.stats
 
 from evojax_nar.errors import InputError
 from evojax_nar.tasks import logic
-from evojax_nar.tasks.logic.density import UNBIASED, UNIFORM, draw_rows
+from evojax_nar.tasks.logic.density import UNBIASED, draw_rows
 from evojax_nar.types import Batch, Params, Sequence, TaskSpec
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -296,43 +296,7 @@ def test_a_model_of_life_is_rolled_out() -> None:
     assert float(bad.fraction) < 0.9
 
 
-# Density classification.
-
-
-def test_majorities_of_sampled_rows() -> None:
-    task, sizes = logic.DensityClassification(), np.array([1, 3, 5, 9, 15] * 10)
-    batch = sample(task, sizes, 15, len(sizes))
-    answers = task.truths(batch)
-    for row, size in enumerate(sizes):
-        assert np.flatnonzero(batch.mask[row]).tolist() == [size - 1]
-        cells = batch.inputs.values[row, :size].argmax(axis=1).tolist()
-        assert answers[row, size - 1] == (cells.count(1) > cells.count(0))
-    assert not sample(task, [4, 8, 0], 9, 3).mask.any()
-
-
-def test_densities_of_rows() -> None:
-    total, cells = 4096, 9
-    even = np.asarray(draw_rows(KEY, UNIFORM, (total, cells))).sum(axis=1)
-    assert uniform(np.bincount(even, minlength=cells + 1))
-    fair = np.asarray(draw_rows(KEY, UNBIASED, (total, cells)))
-    assert uniform(np.bincount(fair @ 2 ** np.arange(cells), minlength=512))
-    # Between 0.2 and 0.4 the mean is 0.3, and the deviation of a row of 999 cells is that of the
-    # density, 0.2 / sqrt(12), and that of the cells, sqrt(0.21 / 999), together 0.0595.
-    some = np.asarray(draw_rows(KEY, (0.2, 0.4), (total, 999))).mean(axis=1)
-    assert abs(some.mean() - 0.3) < 5 * 0.0595 / total**0.5
-    assert abs(some.std() - 0.0595) < 0.003
-
-
-def test_tests_have_densities_of_their_own() -> None:
-    task = logic.DensityClassification(test_density=[0.4, 0.6])
-    assert (task.density, task.test.density) == ((0.0, 1.0), (0.4, 0.6))
-    assert task.test.test_sizes == task.test_sizes
-    spread = [
-        sample(one, 149, 149, 512).inputs.values[..., 1].mean(axis=1).std()
-        for one in (task, task.test)
-    ]
-    # Of uniform densities in an interval of length 1 and 0.2: length / sqrt(12), and the cells'.
-    np.testing.assert_allclose(spread, [0.29, 0.07], atol=0.02)
+# Automata that classify densities.
 
 
 def radius_three_in_python(table: np.ndarray, row: np.ndarray) -> np.ndarray:
@@ -438,21 +402,6 @@ def cells_of_tables() -> np.ndarray:
             lambda: logic.roll_out(lambda x: x[1:], lambda x: x, jnp.zeros(5), steps=2),
             "rule makes cells of the shape (4,) from (5,); give a rule that keeps the shape.",
         ),
-        (
-            lambda: logic.DensityClassification(train_sizes="1-3"),
-            "train_sizes=2 is even, so there may be no majority; give an odd size.",
-        ),
-        (lambda: logic.DensityClassification().length(150), "size=150 is even"),
-        (
-            lambda: logic.DensityClassification().sample(KEY, 6, max_size=9, batch=2),
-            "size=6 is even",
-        ),
-        (lambda: logic.DensityClassification(density=0.5), "density=0.5 is not an interval; give"),
-        (
-            lambda: logic.DensityClassification(test_density=(0.6, 0.5)),
-            "test_density=(0.6, 0.5) is not an interval of densities; give two numbers from 0 to 1",
-        ),
-        (lambda: logic.DensityClassification(density=(0, "a")), "density='a' is not a number"),
         (
             lambda: logic.classify(logic.gkl_table(), jnp.zeros((2, 150))),
             "rows has N=150 cells, so there may be no majority; give an odd N.",

@@ -1,4 +1,4 @@
-"""Truth tables, the multiplexer in time and addition, against plain Python."""
+"""Truth tables, the multiplexer in time, addition and densities, against plain Python."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from evojax_nar import models
 from evojax_nar.errors import InputError
 from evojax_nar.tasks import logic
 from evojax_nar.tasks.logic.decoding import decode
+from evojax_nar.tasks.logic.density import UNBIASED, UNIFORM, draw_rows
 from evojax_nar.tasks.sequence import SequenceTask, judge, predictions
 from evojax_nar.types import Batch
 
@@ -29,12 +31,9 @@ def sample(task: SequenceTask, sizes: Any, max_size: int, batch: int) -> Batch:
     return jax.device_get(draw(KEY, jnp.asarray(sizes, jnp.int32)))
 
 
-def within(count: Any, total: int, probability: float, deviations: float = 5.0) -> bool:
-    """Whether binomial counts are as near to their mean as chance leaves them: 5 deviations is one
-    in two million.
-    """
-    spread = (total * probability * (1 - probability)) ** 0.5
-    return bool((np.abs(np.asarray(count) - total * probability) <= deviations * spread).all())
+def uniform(counts: np.ndarray) -> bool:
+    """Whether counts could be of a uniform distribution: a chi-squared test at one in a million."""
+    return bool(scipy.stats.chisquare(counts).pvalue > 1e-6)
 
 
 # Truth tables.
@@ -109,7 +108,7 @@ def test_rows_are_uniform() -> None:
     task, total = logic.ParityTable(bits=3), 8192
     batch = sample(task, 1, 1, total)
     rows = batch.inputs.values[:, 0].astype(int)
-    assert within(np.bincount(rows @ [4, 2, 1], minlength=8), total, 1 / 8)
+    assert uniform(np.bincount(rows @ [4, 2, 1], minlength=8))
     np.testing.assert_array_equal(batch.targets[:, 0, 0], rows.sum(axis=1) % 2)
 
 
@@ -177,10 +176,10 @@ def test_sums_of_sampled_numbers(task: SequenceTask) -> None:
 def test_numbers_are_uniform() -> None:
     digits = np.asarray(logic.DecimalAddition().draw(KEY, max_size=3, batch=4000))
     for place, which in itertools.product(range(3), range(2)):
-        assert within(np.bincount(digits[:, place, which], minlength=10), 4000, 1 / 10)
+        assert uniform(np.bincount(digits[:, place, which], minlength=10))
     # Both numbers together, by their last digits: a pair of draws that were not independent fails.
     pairs = 10 * digits[:, 0, 0] + digits[:, 0, 1]
-    assert within(np.bincount(pairs, minlength=100), 4000, 1 / 100)
+    assert uniform(np.bincount(pairs, minlength=100))
 
 
 @pytest.mark.parametrize("task", ADDITIONS, ids=lambda task: task.name)
@@ -227,6 +226,45 @@ def test_what_is_right_with_feedback_is_right_with_ones_own() -> None:
     assert (decoded != shown).any()
 
 
+# Density classification.
+
+
+def test_majorities_of_sampled_rows() -> None:
+    task, sizes = logic.DensityClassification(), np.array([1, 3, 5, 9, 15] * 10)
+    batch = sample(task, sizes, 15, len(sizes))
+    answers = task.truths(batch)
+    for row, size in enumerate(sizes):
+        assert np.flatnonzero(batch.mask[row]).tolist() == [size - 1]
+        cells = batch.inputs.values[row, :size].argmax(axis=1).tolist()
+        assert answers[row, size - 1] == (cells.count(1) > cells.count(0))
+    assert not sample(task, [4, 8, 0], 9, 3).mask.any()
+
+
+def test_densities_of_rows() -> None:
+    total, cells = 4096, 9
+    even = np.asarray(draw_rows(KEY, UNIFORM, (total, cells))).sum(axis=1)
+    assert uniform(np.bincount(even, minlength=cells + 1))
+    fair = np.asarray(draw_rows(KEY, UNBIASED, (total, cells)))
+    assert uniform(np.bincount(fair @ 2 ** np.arange(cells), minlength=512))
+    # Between 0.2 and 0.4 the mean is 0.3, and the deviation of a row of 999 cells is that of the
+    # density, 0.2 / sqrt(12), and that of the cells, sqrt(0.21 / 999), together 0.0595.
+    some = np.asarray(draw_rows(KEY, (0.2, 0.4), (total, 999))).mean(axis=1)
+    assert abs(some.mean() - 0.3) < 5 * 0.0595 / total**0.5
+    assert abs(some.std() - 0.0595) < 0.003
+
+
+def test_tests_have_densities_of_their_own() -> None:
+    task = logic.DensityClassification(test_density=[0.4, 0.6])
+    assert (task.density, task.test.density) == ((0.0, 1.0), (0.4, 0.6))
+    assert task.test.test_sizes == task.test_sizes
+    spread = [
+        sample(one, 149, 149, 512).inputs.values[..., 1].mean(axis=1).std()
+        for one in (task, task.test)
+    ]
+    # Of uniform densities in an interval of length 1 and 0.2: length / sqrt(12), and the cells'.
+    np.testing.assert_allclose(spread, [0.29, 0.07], atol=0.02)
+
+
 # Bad input, and settings.
 
 
@@ -256,6 +294,21 @@ def test_what_is_right_with_feedback_is_right_with_ones_own() -> None:
         (lambda: ADDITIONS[0].encode_pairs([(1, -1)]), "pairs=-1 does not fit"),
         (lambda: ADDITIONS[0].encode_pairs([(1, 2.5)]), "pairs=2.5 does not fit"),
         (lambda: ADDITIONS[0].encode_pairs([(1, 2)], digits=0), "digits=0 is not allowed"),
+        (
+            lambda: logic.DensityClassification(train_sizes="1-3"),
+            "train_sizes=2 is even, so there may be no majority; give an odd size.",
+        ),
+        (lambda: logic.DensityClassification().length(150), "size=150 is even"),
+        (
+            lambda: logic.DensityClassification().sample(KEY, 6, max_size=9, batch=2),
+            "size=6 is even",
+        ),
+        (lambda: logic.DensityClassification(density=0.5), "density=0.5 is not an interval; give"),
+        (
+            lambda: logic.DensityClassification(test_density=(0.6, 0.5)),
+            "test_density=(0.6, 0.5) is not an interval of densities; give two numbers from 0 to 1",
+        ),
+        (lambda: logic.DensityClassification(density=(0, "a")), "density='a' is not a number"),
         (
             lambda: decode(models.LSTM(), {}, KEY, spec=ADDITIONS[1].spec, count=0),
             "count=0 is not allowed",
