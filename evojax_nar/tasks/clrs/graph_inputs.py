@@ -117,9 +117,7 @@ class WeightedUndirected(Graphs):
 
     def matrix(self, key: Key, size: jax.Array, nodes: int, density: jax.Array) -> jax.Array:
         """See `Graphs`."""
-        edge_key, weight_key = jax.random.split(key)
-        drawn = jax.random.bernoulli(edge_key, density, (nodes, nodes))
-        weights = jax.random.uniform(weight_key, (nodes, nodes))
+        drawn, weights = _drawn_with_weights(key, nodes, density)
         return jnp.where(drawn & drawn.T, jnp.sqrt(weights * weights.T + LEAST_WEIGHT), 0.0)
 
     def replay_matrix(self, random: np.random.RandomState, size: int, density: float) -> np.ndarray:
@@ -151,7 +149,8 @@ class Acyclic(Graphs):
     def matrix(self, key: Key, size: jax.Array, nodes: int, density: jax.Array) -> jax.Array:
         """See `Graphs`."""
         edge_key, order_key = jax.random.split(key)
-        return _forward(edge_key, order_key, nodes, density).astype(jnp.float32)
+        drawn = jax.random.bernoulli(edge_key, density, (nodes, nodes))
+        return (drawn & _forward(order_key, nodes)).astype(jnp.float32)
 
     def replay_matrix(self, random: np.random.RandomState, size: int, density: float) -> np.ndarray:
         """See `Graphs`."""
@@ -165,9 +164,9 @@ class WeightedAcyclic(Graphs):
 
     def matrix(self, key: Key, size: jax.Array, nodes: int, density: jax.Array) -> jax.Array:
         """See `Graphs`."""
-        edge_key, order_key, weight_key = jax.random.split(key, 3)
-        drawn = _forward(edge_key, order_key, nodes, density)
-        return jnp.where(drawn, jax.random.uniform(weight_key, (nodes, nodes)), 0.0)
+        edge_key, order_key = jax.random.split(key)
+        drawn, weights = _drawn_with_weights(edge_key, nodes, density)
+        return jnp.where(drawn & _forward(order_key, nodes), weights, 0.0)
 
     def replay_matrix(self, random: np.random.RandomState, size: int, density: float) -> np.ndarray:
         """See `Graphs`."""
@@ -187,15 +186,16 @@ class Communities(Graphs):
 
     def matrix(self, key: Key, size: jax.Array, nodes: int, density: jax.Array) -> jax.Array:
         """See `Graphs`."""
-        edge_key, flip_key, order_key = jax.random.split(key, 3)
+        edge_key, order_key = jax.random.split(key)
         each = size // COMMUNITIES
         order = _order(order_key, size, nodes)
         own = jnp.minimum(order // jnp.maximum(each, 1), COMMUNITIES - 1)
         own = jnp.where(each > 0, own, COMMUNITIES - 1)
-        inside = own[:, None] == own
-        drawn = jax.random.bernoulli(edge_key, density, (nodes, nodes)) & inside
-        flip = jax.random.bernoulli(flip_key, FLIPPED, (nodes, nodes))
-        return (drawn ^ (flip & (own[:, None] <= own))).astype(jnp.float32)
+        one = own[:, None]
+        # Of an edge, or none, that is flipped or not.
+        inside = density * (1 - FLIPPED) + (1 - density) * FLIPPED
+        probability = jnp.where(one == own, inside, jnp.where(one < own, FLIPPED, 0.0))
+        return jax.random.bernoulli(edge_key, probability).astype(jnp.float32)
 
     def replay_matrix(self, random: np.random.RandomState, size: int, density: float) -> np.ndarray:
         """See `Graphs`."""
@@ -209,14 +209,22 @@ class Communities(Graphs):
         return (drawn ^ flip)[np.ix_(order, order)]
 
 
-def _forward(edge_key: Key, order_key: Key, nodes: int, density: jax.Array) -> jax.Array:
-    """(V, V) bool: pairs drawn among those whose first node has the smaller random number.
+def _drawn_with_weights(key: Key, nodes: int, density: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(V, V) bool, true with a probability; and where it is true, independent weights in [0, 1).
+
+    A uniform number that is below the probability, divided by it, is uniform again.
+    """
+    number = jax.random.uniform(key, (nodes, nodes))
+    return number < density, number / density
+
+
+def _forward(key: Key, nodes: int) -> jax.Array:
+    """(V, V) bool: pairs whose first node has the smaller random number.
 
     The order of independent numbers is a uniform one, of any of the nodes too.
     """
-    place = jax.random.uniform(order_key, (nodes,))
-    drawn = jax.random.bernoulli(edge_key, density, (nodes, nodes))
-    return drawn & (place[:, None] < place)
+    place = jax.random.uniform(key, (nodes,))
+    return place[:, None] < place
 
 
 def _replay_forward(random: np.random.RandomState, size: int, density: float) -> np.ndarray:

@@ -36,7 +36,7 @@ class _Forest(NamedTuple):
     edge: jax.Array
     """The place in the list of the edge at hand, int32."""
     chosen: jax.Array
-    """(V, V) bool: the edges of the tree."""
+    """(V, V): 1 at the edges of the tree. Real numbers, as they are shown: booleans are slower."""
     parent: jax.Array
     one: jax.Array
     two: jax.Array
@@ -62,7 +62,7 @@ def _start_forest(problem: Problem) -> _Forest:
         second=second,
         edges=(drawn > 0).sum(dtype=jnp.int32),
         edge=jnp.int32(-1),
-        chosen=jnp.zeros((nodes, nodes), bool),
+        chosen=jnp.zeros((nodes, nodes), problem.dtype),
         parent=identity(problem),
         one=zero,
         two=zero,
@@ -98,7 +98,7 @@ def _step_forest(problem: Problem, registers: _Forest) -> _Forest:
     reached = index == upper
     return registers._replace(
         edge=place,
-        chosen=registers.chosen | (united & (pair | pair.T)),
+        chosen=jnp.where(united & (pair | pair.T), 1.0, registers.chosen),
         parent=parent,
         one=one,
         two=two,
@@ -117,7 +117,7 @@ def _done_forest(problem: Problem, registers: _Forest) -> jax.Array:
 def _show_forest(problem: Problem, registers: _Forest) -> Probes:
     dtype = problem.dtype
     return {
-        "in_mst_h": registers.chosen.astype(dtype),
+        "in_mst_h": registers.chosen,
         "pi": registers.parent,
         "u": one_hot(registers.one, problem),
         "v": one_hot(registers.two, problem),
@@ -166,7 +166,7 @@ class Kruskal(ClrsTask):
         step=_step_forest,
         done=_done_forest,
         hints=_show_forest,
-        outputs=lambda problem, registers: {"in_mst": registers.chosen.astype(problem.dtype)},
+        outputs=lambda problem, registers: {"in_mst": registers.chosen},
     )
 
     def draw(self, key: Key, size: jax.Array, nodes: int) -> dict[str, jax.Array]:
