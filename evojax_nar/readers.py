@@ -70,7 +70,7 @@ def read_column(path: str | os.PathLike[str], column: str | None = None) -> np.n
         number, or an unknown column, naming the line and the value.
     """
     shown = str(path)
-    rows = _rows(path)
+    rows = read_rows(path)
     if not rows:
         raise reject("input", shown, "has no rows", "give a CSV file with at least one number")
     first = [cell.strip() for cell in rows[0][1]]
@@ -84,13 +84,17 @@ def read_column(path: str | os.PathLike[str], column: str | None = None) -> np.n
     for line, row in body:
         if len(row) != len(first):
             _refuse(shown, line, f"{len(row)} cells where the first row has {len(first)}")
-    return np.asarray([_number(shown, line, row[place]) for line, row in body], np.float64)
+    return np.asarray([parse_number(shown, line, row[place]) for line, row in body], np.float64)
 
 
-def _rows(path: str | os.PathLike[str]) -> list[tuple[int, list[str]]]:
-    """The rows of a CSV file that are not blank, each with the number of its last line."""
+def read_rows(path: str | os.PathLike[str]) -> list[tuple[int, list[str]]]:
+    """The rows of a CSV file that are not blank, each with the number of its last line.
+
+    Raises:
+      InputError: as `read_text` does, and for a file that is not CSV.
+    """
     shown = str(path)
-    text = _text(path)
+    text = read_text(path)
     head = text.lstrip("\r\n").partition("\n")[0]
     present = [mark for mark in ",;\t" if mark in head]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=(present or [","])[0], strict=True)
@@ -136,7 +140,12 @@ def _is_number(cell: str) -> bool:
     return bool(_NUMBER.fullmatch(cell)) or cell.lower().lstrip("+-") in ("nan", "inf", "infinity")
 
 
-def _number(path: str, line: int, cell: str) -> float:
+def parse_number(path: str, line: int, cell: str) -> float:
+    """The finite number that stands on a line of the file at `path`.
+
+    Raises:
+      InputError: for anything else.
+    """
     text = cell.strip()
     if not _NUMBER.fullmatch(text):
         _refuse(path, line, f"{text!r}" if text else "an empty cell")
@@ -157,7 +166,7 @@ def read_words(path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
       InputError: as `read_bytes` does, and for a file that is not UTF-8 or has no such word.
     """
-    words = re.findall("[a-z]+", _text(path).lower())
+    words = re.findall("[a-z]+", read_text(path).lower())
     if not words:
         raise reject("input", str(path), "has no letter from a to z", "give a text file")
     # As objects: an array of text would give every word the room of the longest.
@@ -173,7 +182,12 @@ def read_letters(path: str | os.PathLike[str]) -> np.ndarray:
     return np.asarray(list("".join(read_words(path).tolist())))
 
 
-def _text(path: str | os.PathLike[str]) -> str:
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The file at `path` as text in UTF-8, without a byte-order mark.
+
+    Raises:
+      InputError: as `read_bytes` does, and for a file that is not UTF-8.
+    """
     try:
         return read_bytes(path).tobytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
