@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="5,16")
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--brief", action="store_true", help="print only what differs, and the sum")
     options = parser.parse_args()
     import jax
 
@@ -112,12 +113,17 @@ def main() -> None:
     samplers, _ = load()
     from evojax_nar.tasks import clrs
 
-    wrong = False
+    wrong, compared = False, 0
     for name in options.names or clrs.names():
         for size in map(int, options.sizes.split(",")):
             row = compare(samplers, name, options.samples, size, options.seed)
             wrong |= bool(row["differing"])
-            print(json.dumps(row), flush=True)
+            compared += row["samples"]
+            if row["differing"] or not options.brief:
+                print(json.dumps(row), flush=True)
+    names = options.names or clrs.names()
+    print(f"{len(names)} algorithms, sizes {options.sizes}, {compared} samples: ", end="")
+    print("differences" if wrong else "equal")
     sys.exit(int(wrong))
 
 
