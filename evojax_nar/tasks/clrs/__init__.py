@@ -12,6 +12,8 @@ from evojax_nar.tasks.clrs.base import ClrsTask
 from evojax_nar.tasks.clrs.breadth_first import BreadthFirstSearch
 from evojax_nar.tasks.clrs.components import ArticulationPoints, Bridges
 from evojax_nar.tasks.clrs.depth_first import DepthFirstSearch, TopologicalSort
+from evojax_nar.tasks.clrs.greedy import ActivitySelector, TaskScheduling
+from evojax_nar.tasks.clrs.halving import FindMaximumSubarray
 from evojax_nar.tasks.clrs.heapsort import Heapsort
 from evojax_nar.tasks.clrs.matching import BipartiteMatching
 from evojax_nar.tasks.clrs.partition import Quickselect, Quicksort
@@ -20,9 +22,11 @@ from evojax_nar.tasks.clrs.shortest_paths import BellmanFord, Dijkstra, FloydWar
 from evojax_nar.tasks.clrs.sorting import BubbleSort, InsertionSort
 from evojax_nar.tasks.clrs.spanning_trees import Kruskal, Prim
 from evojax_nar.tasks.clrs.strong_components import StronglyConnectedComponents
+from evojax_nar.tasks.clrs.subarray import FindMaximumSubarrayKadane
 
 __all__ = [
     "ALL",
+    "ActivitySelector",
     "ArticulationPoints",
     "BellmanFord",
     "BinarySearch",
@@ -34,6 +38,8 @@ __all__ = [
     "DagShortestPaths",
     "DepthFirstSearch",
     "Dijkstra",
+    "FindMaximumSubarray",
+    "FindMaximumSubarrayKadane",
     "FloydWarshall",
     "Heapsort",
     "InsertionSort",
@@ -43,12 +49,14 @@ __all__ = [
     "Quickselect",
     "Quicksort",
     "StronglyConnectedComponents",
+    "TaskScheduling",
     "TopologicalSort",
     "names",
     "run",
 ]
 
 ALL: tuple[type[ClrsTask], ...] = (
+    ActivitySelector,
     ArticulationPoints,
     BellmanFord,
     BreadthFirstSearch,
@@ -59,6 +67,8 @@ ALL: tuple[type[ClrsTask], ...] = (
     DagShortestPaths,
     DepthFirstSearch,
     Dijkstra,
+    FindMaximumSubarray,
+    FindMaximumSubarrayKadane,
     FloydWarshall,
     Heapsort,
     InsertionSort,
@@ -68,6 +78,7 @@ ALL: tuple[type[ClrsTask], ...] = (
     Quickselect,
     Quicksort,
     StronglyConnectedComponents,
+    TaskScheduling,
     TopologicalSort,
 )
 """Every algorithm, in the order of the alphabet."""

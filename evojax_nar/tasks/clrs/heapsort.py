@@ -8,12 +8,11 @@ from typing import ClassVar, NamedTuple, final
 import jax
 import jax.numpy as jnp
 
-from evojax_nar.tasks.clrs.lists import Keys, categorical, itself, predecessors, trade
+from evojax_nar.tasks.clrs.lists import Keys, categorical, itself, predecessors, rename, trade
 from evojax_nar.tasks.clrs.machine import (
     Machine,
     Probes,
     Problem,
-    exchange,
     one_hot,
     read,
     write,
@@ -21,9 +20,27 @@ from evojax_nar.tasks.clrs.machine import (
 from evojax_nar.tasks.clrs.probes import Specification, graph, node
 from evojax_nar.tasks.clrs.sorting import sorting
 
-# A frame is a key that was compared with its children, and swapped with the larger one where that
-# is larger; or the first key swapped to the end of the heap, which it leaves.
+# A frame is a key that was compared with its children, and traded places with the larger one where
+# that is larger; or the first key trading places with the last one and leaving the heap. What the
+# next frame does is a register, so that all that follows from it is computed once.
 _BUILD, _LEAVE, _REPAIR = 0, 1, 2
+
+
+class _Turn(NamedTuple):
+    """What a frame does."""
+
+    phase: jax.Array
+    heap: jax.Array
+    """The number of keys in the heap."""
+    index: jax.Array
+    """The place from which keys sink as the heap is built; then the place behind the heap."""
+    child: jax.Array
+    """The place to which the key sinks."""
+    first: jax.Array
+    second: jax.Array
+    """The nodes that trade places; equal where none do."""
+    over: jax.Array
+    """Whether there is nothing to do."""
 
 
 class _Heap(NamedTuple):
@@ -32,81 +49,82 @@ class _Heap(NamedTuple):
     pred: jax.Array
     parent: jax.Array
     """The node above each in the heap; itself at the root and outside."""
-    sinking: jax.Array
-    """The place to be compared with its children next; -1 where the heap is in order from there."""
-    index: jax.Array
-    """The place from which a key sinks into the heap as it is built; later that behind the heap."""
-    heap: jax.Array
-    """The number of keys in the heap."""
-    phase: jax.Array
-    i: jax.Array
-    j: jax.Array
-    largest: jax.Array
+    shown: tuple[jax.Array, ...]
+    """The nodes i, j, largest and heap_size, and the phase."""
+    turn: _Turn
+    """The next one."""
 
 
 def _start(problem: Problem) -> _Heap:
-    last = problem.size - 1
+    last, none = problem.size - 1, jnp.int32(0)
+    nothing = _Turn(none + _BUILD, problem.size, problem.size, none, none, none, jnp.asarray(False))
     return _Heap(
         order=problem.index,
         pred=itself(predecessors(problem), problem),
         parent=itself(jnp.maximum(problem.index - 1, 0) // 2, problem),
-        sinking=jnp.int32(-1),
-        index=problem.size,
-        heap=problem.size,
-        phase=jnp.int32(_BUILD),
-        i=last,
-        j=last,
-        largest=last,
+        shown=(last, last, last, last, none + _BUILD),
+        turn=_next(problem, problem.index, nothing),
+    )
+
+
+def _next(problem: Problem, order: jax.Array, turn: _Turn) -> _Turn:
+    """What to do after a turn that led to this order."""
+    keys = problem.inputs["key"]
+    sank = (turn.first != turn.second) & (turn.phase != _LEAVE)
+    rests = ~sank & (turn.phase != _LEAVE)
+    leaves = rests & ((turn.phase == _REPAIR) | (turn.index == 0))
+    heap = turn.heap - leaves
+    index = jnp.where(leaves, heap, turn.index - rests)
+    place = jnp.where(leaves | (turn.phase == _LEAVE), 0, jnp.where(rests, index, turn.child))
+
+    child, first = place, read(order, place)
+    second, most = first, read(keys, first)
+    for below in (2 * place + 1, 2 * place + 2):
+        node_below = read(order, below)
+        own = read(keys, node_below)
+        more = (below < heap) & (own > most)
+        child, most = jnp.where(more, below, child), jnp.where(more, own, most)
+        second = jnp.where(more, node_below, second)
+    return _Turn(
+        phase=jnp.where(leaves, _LEAVE, jnp.where(turn.phase == _LEAVE, _REPAIR, turn.phase)),
+        heap=heap,
+        index=index,
+        child=child,
+        first=first,
+        second=jnp.where(leaves, read(order, heap), second),
+        over=leaves & (heap == 0),
     )
 
 
 def _step(problem: Problem, registers: _Heap) -> _Heap:
-    order, pred, parent, sinking, index, heap, phase, *_ = registers
-    keys, rests, built = problem.inputs["key"], sinking < 0, phase != _BUILD
-    leaves = rests & (built | (index == 0))
-    index = jnp.where(leaves, heap - 1, jnp.where(rests, index - 1, index))
-    heap = jnp.where(leaves, heap - 1, heap)
-    place = jnp.where(rests, index, sinking)
-
-    largest, most = place, read(keys, read(order, place))
-    for child in (2 * place + 1, 2 * place + 2):
-        own = read(keys, read(order, child))
-        more = (child < heap) & (own > most)
-        largest, most = jnp.where(more, child, largest), jnp.where(more, own, most)
-
-    one, two = jnp.where(leaves, 0, place), jnp.where(leaves, index, largest)
-    first, second = read(order, one), read(order, two)
-    order, pred = exchange(order, one, two), trade(pred, first, second)
-    parent = write(trade(parent, first, second), jnp.where(leaves, first, -1), first)
+    turn = registers.turn
+    leaves = turn.phase == _LEAVE
+    order = rename(registers.order, turn.first, turn.second)
+    parent = trade(registers.parent, turn.first, turn.second)
+    shown = (
+        read(order, jnp.where(leaves, 0, turn.index)),
+        jnp.where(leaves, turn.first, turn.second),
+        jnp.where(leaves, 0, turn.first),
+        read(order, turn.heap - 1),
+        turn.phase,
+    )
     return _Heap(
         order=order,
-        pred=pred,
-        parent=parent,
-        sinking=jnp.where(leaves, 0, jnp.where(largest != place, largest, -1)),
-        index=index,
-        heap=heap,
-        phase=jnp.where(leaves, _LEAVE, jnp.where(phase == _LEAVE, _REPAIR, phase)),
-        i=read(order, jnp.where(leaves, 0, index)),
-        j=jnp.where(leaves, first, second),
-        largest=jnp.where(leaves, 0, first),
+        pred=trade(registers.pred, turn.first, turn.second),
+        parent=write(parent, jnp.where(leaves, turn.first, -1), turn.first),
+        shown=shown,
+        turn=_next(problem, order, turn),
     )
 
 
-def _done(problem: Problem, registers: _Heap) -> jax.Array:
-    # All that a heap of one key is still compared with is nothing.
-    alone = (registers.heap == 1) & ((registers.phase == _REPAIR) | (registers.index == 0))
-    return alone & (registers.sinking < 0)
-
-
 def _hints(problem: Problem, registers: _Heap) -> Probes:
+    *nodes, phase = registers.shown
+    marks = zip(("i", "j", "largest", "heap_size"), nodes, strict=True)
     return {
         "pred_h": jnp.where(problem.exists, registers.pred, 0),
         "parent": jnp.where(problem.exists, registers.parent, 0),
-        "i": one_hot(registers.i, problem),
-        "j": one_hot(registers.j, problem),
-        "largest": one_hot(registers.largest, problem),
-        "heap_size": one_hot(read(registers.order, registers.heap - 1), problem),
-        "phase": categorical(registers.phase, 3, problem),
+        **{name: one_hot(place, problem) for name, place in marks},
+        "phase": categorical(phase, 3, problem),
     }
 
 
@@ -141,7 +159,7 @@ class Heapsort(Keys):
         frames=_frames,
         start=_start,
         step=_step,
-        done=_done,
+        done=lambda problem, registers: registers.turn.over,
         hints=_hints,
         outputs=lambda problem, registers: {"pred": jnp.where(problem.exists, registers.pred, 0)},
     )

@@ -68,14 +68,18 @@ def sorted_nodes(rank: jax.Array, problem: Problem) -> jax.Array:
     return jnp.where(here, problem.index[:, None], 0).sum(axis=0, dtype=jnp.int32)
 
 
+def rename(pointers: jax.Array, one: jax.Array, two: jax.Array) -> jax.Array:
+    """Pointers to the nodes `one` and `two` exchanged, those to other nodes as they are."""
+    return jnp.where(pointers == one, two, jnp.where(pointers == two, one, pointers))
+
+
 def trade(pointers: jax.Array, one: jax.Array, two: jax.Array) -> jax.Array:
     """Pointers (V,) of a structure in which the nodes `one` and `two` have traded places.
 
     Whoever points at one of them points at the other from then on, and each points where the
     other did. Nodes that do not exist must point to themselves, or they would be renamed too.
     """
-    renamed = jnp.where(pointers == one, two, jnp.where(pointers == two, one, pointers))
-    return exchange(renamed, one, two)
+    return rename(exchange(pointers, one, two), one, two)
 
 
 def first_where(mask: jax.Array) -> jax.Array:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final
+from typing import Any, ClassVar, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
 
-from evojax_nar.tasks.clrs.lists import Keys, first_where, itself, predecessors, trade
-from evojax_nar.tasks.clrs.machine import Machine, Probes, Problem, at, exchange, one_hot, read
+from evojax_nar.tasks.clrs.lists import Keys, first_where, itself, predecessors, rename, trade
+from evojax_nar.tasks.clrs.machine import Machine, Probes, Problem, at, one_hot, read
 from evojax_nar.tasks.clrs.probes import KEY, POS, Specification, graph, node
 from evojax_nar.tasks.clrs.sorting import ORDER_SO_FAR, sorting
 
@@ -18,40 +18,58 @@ MARKS = tuple(node(name, "mask_one") for name in ("p", "r", "i", "j"))
 
 
 class Split(NamedTuple):
-    """A range of places, up to `j` of which has been split by the key at its end."""
+    """A range of places that is split by the key at its end, up to place j.
 
-    order: jax.Array
-    """The node at each place."""
-    pred: jax.Array
+    What trades places in a frame is planned in the one before: all that follows from it is then
+    computed once.
+    """
+
     p: jax.Array
     r: jax.Array
     i: jax.Array
     """The place behind the keys that are at most the last one; in the end the place of that."""
     j: jax.Array
+    old: jax.Array
+    new: jax.Array
+    """The nodes that trade places; equal where none do."""
+
+    @property
+    def over(self) -> jax.Array:
+        """Whether the whole range is split."""
+        return self.j == self.r
 
 
-def whole(problem: Problem) -> Split:
-    """The list as it comes, with nothing split."""
-    zero = jnp.int32(0)
-    pred = itself(predecessors(problem), problem)
-    return Split(problem.index, pred, zero, problem.size - 1, zero, zero)
+class List(NamedTuple):
+    """The list, as far as it has been sorted."""
+
+    order: jax.Array
+    """The node at each place."""
+    pred: jax.Array
 
 
-def advance(problem: Problem, split: Split) -> Split:
+def whole(problem: Problem) -> List:
+    """The list as it comes."""
+    return List(problem.index, itself(predecessors(problem), problem))
+
+
+def plan(problem: Problem, order: jax.Array, p: Any, r: Any, i: Any, j: Any) -> Split:
     """The key at place j goes to the small ones if it is one; the last one always does."""
-    order, pred, p, r, i, j = split
     keys, new, old = problem.inputs["key"], read(order, j), read(order, i)
     small = (j == r) | (read(keys, new) <= read(keys, read(order, r)))
-    new = jnp.where(small, new, old)
-    order = exchange(order, i, jnp.where(small, j, i))
-    return Split(order, trade(pred, old, new), p, r, i + (small & (j < r)), j)
+    return Split(p, r, i + (small & (j < r)), j, old, jnp.where(small, new, old))
 
 
-def marks(problem: Problem, split: Split) -> Probes:
+def carry_out(old: List, split: Split) -> List:
+    """The list after a frame."""
+    order = rename(old.order, split.old, split.new)
+    return List(order, trade(old.pred, split.old, split.new))
+
+
+def marks(problem: Problem, now: List, split: Split) -> Probes:
     """The hints of both algorithms."""
-    shown = {"pred_h": jnp.where(problem.exists, split.pred, 0)}
+    shown = {"pred_h": jnp.where(problem.exists, now.pred, 0)}
     for name in ("p", "r", "i", "j"):
-        shown[name] = one_hot(read(split.order, getattr(split, name)), problem)
+        shown[name] = one_hot(read(now.order, getattr(split, name)), problem)
     return shown
 
 
@@ -60,43 +78,41 @@ def marks(problem: Problem, split: Split) -> Probes:
 
 
 class _Quicksort(NamedTuple):
+    now: List
     split: Split
+    """What led to the list as it is."""
+    next: Split
     settled: jax.Array
     """(V,) bool: places that have been the place of a last key."""
+    over: jax.Array
+    """Whether all are."""
 
 
-def _next_range(problem: Problem, registers: _Quicksort) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What is settled once a split is over, and the first range of two places or more that is not.
-
-    The range begins at V where there is none.
-    """
-    settled = registers.settled | at(registers.split.i, problem.nodes)
+def _quicksort_next(problem: Problem, now: List, split: Split, settled: jax.Array) -> _Quicksort:
+    settled = settled | (split.over & at(split.i, problem.nodes))
     unsettled = problem.exists & ~settled
     following = jnp.append(unsettled[1:], False)
-    p = first_where(unsettled & following)
-    return settled, p, first_where(~unsettled & (problem.index > p)) - 1
-
-
-def _quicksort_start(problem: Problem) -> _Quicksort:
-    return _Quicksort(advance(problem, whole(problem)), jnp.zeros(problem.nodes, bool))
+    # The first range of two places or more.
+    left = first_where(unsettled & following)
+    right = first_where(~unsettled & (problem.index > left)) - 1
+    p = jnp.where(split.over, left, split.p)
+    r = jnp.where(split.over, right, split.r)
+    i = jnp.where(split.over, left, split.i)
+    j = jnp.where(split.over, left, split.j + 1)
+    over = split.over & (left == problem.nodes)
+    return _Quicksort(now, split, plan(problem, now.order, p, r, i, j), settled, over)
 
 
 def _quicksort_step(problem: Problem, registers: _Quicksort) -> _Quicksort:
-    split, over = registers.split, registers.split.j == registers.split.r
-    settled, p, r = _next_range(problem, registers)
-    split = split._replace(
-        p=jnp.where(over, p, split.p),
-        r=jnp.where(over, r, split.r),
-        i=jnp.where(over, p, split.i),
-        j=jnp.where(over, p, split.j + 1),
-    )
-    settled = jnp.where(over, settled, registers.settled)
-    return _Quicksort(advance(problem, split), settled)
+    now = carry_out(registers.now, registers.next)
+    return _quicksort_next(problem, now, registers.next, registers.settled)
 
 
-def _quicksort_done(problem: Problem, registers: _Quicksort) -> jax.Array:
-    _, p, _ = _next_range(problem, registers)
-    return (registers.split.j == registers.split.r) & (p == problem.nodes)
+def _quicksort_start(problem: Problem) -> _Quicksort:
+    zero, now = jnp.int32(0), whole(problem)
+    split = plan(problem, now.order, zero, problem.size - 1, zero, zero)
+    now = carry_out(now, split)
+    return _quicksort_next(problem, now, split, jnp.zeros(problem.nodes, bool))
 
 
 @final
@@ -112,10 +128,10 @@ class Quicksort(Keys):
         frames=lambda nodes: max(nodes * (nodes + 1) // 2 - 1, 1),
         start=_quicksort_start,
         step=_quicksort_step,
-        done=_quicksort_done,
-        hints=lambda problem, registers: marks(problem, registers.split),
+        done=lambda problem, registers: registers.over,
+        hints=lambda problem, registers: marks(problem, registers.now, registers.split),
         outputs=lambda problem, registers: {
-            "pred": jnp.where(problem.exists, registers.split.pred, 0)
+            "pred": jnp.where(problem.exists, registers.now.pred, 0)
         },
     )
 
@@ -124,36 +140,45 @@ class Quicksort(Keys):
 
 
 class _Quickselect(NamedTuple):
+    now: List
     split: Split
+    """What led to the list as it is."""
     target: jax.Array
     """The place that is looked for, counted from p."""
+    next: Split
 
 
-def _quickselect_start(problem: Problem) -> _Quickselect:
-    return _Quickselect(advance(problem, whole(problem)), problem.size // 2)
+def _quickselect_next(problem: Problem, now: List, split: Split, target: jax.Array) -> _Quickselect:
+    left = split.over & (target < split.i - split.p)
+    right = split.over & ~left
+    p = jnp.where(right, split.i + 1, split.p)
+    r = jnp.where(left, split.i - 1, split.r)
+    i = jnp.where(split.over, p, split.i)
+    j = jnp.where(split.over, p, split.j + 1)
+    return _Quickselect(now, split, target, plan(problem, now.order, p, r, i, j))
 
 
 def _quickselect_step(problem: Problem, registers: _Quickselect) -> _Quickselect:
-    split, target = registers
-    over, right = split.j == split.r, target > split.i - split.p
-    p = jnp.where(over & right, split.i + 1, split.p)
-    split = split._replace(
-        p=p,
-        r=jnp.where(over & ~right, split.i - 1, split.r),
-        i=jnp.where(over, p, split.i),
-        j=jnp.where(over, p, split.j + 1),
-    )
-    return _Quickselect(advance(problem, split), target - (p - registers.split.p))
+    now, split, target, following = registers
+    now = carry_out(now, following)
+    return _quickselect_next(problem, now, following, target - (following.p - split.p))
+
+
+def _quickselect_start(problem: Problem) -> _Quickselect:
+    zero, now = jnp.int32(0), whole(problem)
+    split = plan(problem, now.order, zero, problem.size - 1, zero, zero)
+    now = carry_out(now, split)
+    return _quickselect_next(problem, now, split, problem.size // 2)
 
 
 def _quickselect_hints(problem: Problem, registers: _Quickselect) -> Probes:
-    split, target = registers
-    over, size = split.j == split.r, problem.size.astype(problem.dtype)
+    now, split, target, _ = registers
+    size = problem.size.astype(problem.dtype)
     # Counted from p once the range is split, and from the start of the list before.
-    rank = jnp.where(over, split.i - split.p, split.i)
-    pivot = read(split.order, jnp.where(over, split.i, split.r))
+    rank = jnp.where(split.over, split.i - split.p, split.i)
+    pivot = read(now.order, jnp.where(split.over, split.i, split.r))
     return {
-        **marks(problem, split),
+        **marks(problem, now, split),
         "i_rank": rank.astype(problem.dtype) / size,
         "target": target.astype(problem.dtype) / size,
         "pivot": one_hot(pivot, problem),
@@ -183,11 +208,10 @@ class Quickselect(Keys):
         start=_quickselect_start,
         step=_quickselect_step,
         done=lambda problem, registers: (
-            (registers.split.j == registers.split.r)
-            & (registers.split.i - registers.split.p == registers.target)
+            registers.split.over & (registers.split.i - registers.split.p == registers.target)
         ),
         hints=_quickselect_hints,
         outputs=lambda problem, registers: {
-            "median": one_hot(read(registers.split.order, registers.split.i), problem)
+            "median": one_hot(read(registers.now.order, registers.split.i), problem)
         },
     )
