@@ -5,7 +5,7 @@ from typing import Any
 
 from evojax_nar.errors import unknown
 from evojax_nar.settings import build
-from evojax_nar.tasks import chomsky, clrs, logic
+from evojax_nar.tasks import chomsky, clrs, logic, memory
 from evojax_nar.tasks.copy import Copy, Reverse
 from evojax_nar.tasks.graph import GraphTask
 from evojax_nar.tasks.parity import Parity
@@ -28,6 +28,7 @@ __all__ = [
     "describe",
     "get",
     "logic",
+    "memory",
     "names",
 ]
 
@@ -42,6 +43,7 @@ ALL: tuple[type[SequenceTask] | type[GraphTask], ...] = (
     *chomsky.ALL,
     *clrs.ALL,
     *logic.ALL,
+    *memory.ALL,
 )
 """Every built-in task; a name here puts a new one on the command line and under test."""
 
