@@ -9,13 +9,13 @@ from evojax_nar.errors import unknown
 from evojax_nar.tasks.clrs import base
 from evojax_nar.tasks.clrs.acyclic_paths import DagShortestPaths
 from evojax_nar.tasks.clrs.base import ClrsTask
+from evojax_nar.tasks.clrs.bipartite import BipartiteMatching
 from evojax_nar.tasks.clrs.breadth_first import BreadthFirstSearch
 from evojax_nar.tasks.clrs.components import ArticulationPoints, Bridges
 from evojax_nar.tasks.clrs.depth_first import DepthFirstSearch, TopologicalSort
 from evojax_nar.tasks.clrs.greedy import ActivitySelector, TaskScheduling
 from evojax_nar.tasks.clrs.halving import FindMaximumSubarray
 from evojax_nar.tasks.clrs.heapsort import Heapsort
-from evojax_nar.tasks.clrs.matching import BipartiteMatching
 from evojax_nar.tasks.clrs.partition import Quickselect, Quicksort
 from evojax_nar.tasks.clrs.searching import BinarySearch, Minimum
 from evojax_nar.tasks.clrs.shortest_paths import BellmanFord, Dijkstra, FloydWarshall
