@@ -21,8 +21,10 @@ from evojax_nar.tasks.clrs.searching import BinarySearch, Minimum
 from evojax_nar.tasks.clrs.shortest_paths import BellmanFord, Dijkstra, FloydWarshall
 from evojax_nar.tasks.clrs.sorting import BubbleSort, InsertionSort
 from evojax_nar.tasks.clrs.spanning_trees import Kruskal, Prim
+from evojax_nar.tasks.clrs.string_matching import KmpMatcher, NaiveStringMatcher
 from evojax_nar.tasks.clrs.strong_components import StronglyConnectedComponents
 from evojax_nar.tasks.clrs.subarray import FindMaximumSubarrayKadane
+from evojax_nar.tasks.clrs.subsequence import LcsLength
 
 __all__ = [
     "ALL",
@@ -43,8 +45,11 @@ __all__ = [
     "FloydWarshall",
     "Heapsort",
     "InsertionSort",
+    "KmpMatcher",
     "Kruskal",
+    "LcsLength",
     "Minimum",
+    "NaiveStringMatcher",
     "Prim",
     "Quickselect",
     "Quicksort",
@@ -72,9 +77,12 @@ ALL: tuple[type[ClrsTask], ...] = (
     FloydWarshall,
     Heapsort,
     InsertionSort,
+    KmpMatcher,
+    LcsLength,
     Minimum,
     Kruskal,
     Prim,
+    NaiveStringMatcher,
     Quickselect,
     Quicksort,
     StronglyConnectedComponents,
