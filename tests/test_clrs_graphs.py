@@ -395,7 +395,7 @@ def test_inputs_are_distributed_as_the_published_ones(name: str) -> None:
         for power in (0, 1, 2):
             one, two = ((x != 0) * x.astype(float) ** power for x in (mine, true))
             close(one, two, key)
-            close(*(x.reshape(MANY, -1).sum(axis=1) for x in (one, two)), key)
+            close(one.reshape(MANY, -1).sum(axis=1), two.reshape(MANY, -1).sum(axis=1), key)
 
 
 def close(one: np.ndarray, two: np.ndarray, key: str) -> None:
