@@ -13,7 +13,7 @@ from evojax_nar import noise as noises
 from evojax_nar import perturb, programs
 from evojax_nar.cost import readable_bytes
 from evojax_nar.errors import InputError
-from evojax_nar.models.linen import blank
+from evojax_nar.models.inputs import blank
 from evojax_nar.noise import LowRank, Thin
 from evojax_nar.types import Model, Params, TaskSpec
 

@@ -103,7 +103,9 @@ def unlisted_components(
             alike = all(callable(getattr(cls, method, None)) for method in methods)
             if issubclass(cls, base) or (alike and _needs_nothing(cls)):
                 found.add(cls)
-    return {cls.__name__ for cls in found - set(known)}
+    # What listed components derive from is their base, whether or not it is marked abstract.
+    bases = {base for cls in known for base in cls.__mro__[1:]}
+    return {cls.__name__ for cls in found - set(known) - bases}
 
 
 def home(cls: type, folder: Any) -> Any:

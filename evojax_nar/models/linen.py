@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from evojax_nar.errors import InputError, positive_int, reject
+from evojax_nar.models.inputs import blank
 from evojax_nar.settings import Configurable
 from evojax_nar.types import Key, Params, Sequence, TaskSpec
 
@@ -174,12 +175,6 @@ def wrap(module: nn.Module, *, max_size: int | None = None) -> Wrapped:
       InputError: for what is not a linen module, or holds arrays. `init` checks it further.
     """
     return Wrapped(module, max_size)
-
-
-def blank(spec: TaskSpec, *, batch: int) -> Sequence:
-    """Inputs of zeros, (B, max_length, F), by which a module learns its shapes."""
-    shape = (batch, spec.max_length)
-    return Sequence(jnp.zeros((*shape, spec.input_features), jnp.float32), jnp.ones(shape, bool))
 
 
 def parameter_count(params: Params) -> int:

@@ -13,10 +13,11 @@ from flax import linen as nn
 from evojax_nar.errors import InputError, positive_int
 from evojax_nar.models.graph.message_passing import MessagePassing
 from evojax_nar.models.graph.network import EncodeProcessDecode
+from evojax_nar.models.inputs import blank
 from evojax_nar.settings import Configurable
-from evojax_nar.types import Field, Graph, GraphOutputs, Key, Params, TaskSpec
+from evojax_nar.types import Graph, GraphOutputs, Key, Params, TaskSpec
 
-__all__ = ["MPNN", "GraphModel", "blank"]
+__all__ = ["MPNN", "GraphModel"]
 
 
 class GraphModel(Configurable, abc.ABC):
@@ -79,20 +80,3 @@ class MPNN(GraphModel):
     def module(self, spec: TaskSpec) -> nn.Module:
         """Encoders, message passing and decoders."""
         return EncodeProcessDecode(spec, self.hidden, MessagePassing)
-
-
-def blank(spec: TaskSpec, *, batch: int) -> Graph:
-    """Inputs of zeros for one step on V = max_length nodes, by which a module learns its shapes."""
-
-    def zeros(field: Field) -> jax.Array:
-        nodes = {"node": 1, "edge": 2, "graph": 0}[field.location]
-        classes = (field.features,) if field.kind == "categorical" else ()
-        dtype = jnp.int32 if field.kind in ("pointer", "permutation") else jnp.float32
-        return jnp.zeros((batch, *[spec.max_length] * nodes, *classes), dtype)
-
-    return Graph(
-        values={field.name: zeros(field) for field in spec.inputs},
-        mask=jnp.ones((batch, spec.max_length), bool),
-        running=jnp.ones((1, batch), bool),
-        hints={field.name: zeros(field)[None] for field in spec.hints},
-    )
