@@ -144,10 +144,15 @@ def apply(model: GraphModel, params: Params, inputs: Graph, spec: TaskSpec) -> G
     return model.apply(params, inputs, spec=spec)
 
 
+@functools.partial(jax.jit, static_argnames=("model", "spec"))
+def fresh(model: GraphModel, key: jax.Array, spec: TaskSpec) -> Params:
+    return model.init(key, spec)
+
+
 def model_is_a_pure_function(model: GraphModel, task: GraphTask) -> None:
     """Same key, same parameters; the outputs of the spec; each example by itself."""
     spec = task.spec
-    params, twin = (model.init(KEY, spec) for _ in range(2))
+    params, twin = (fresh(model, KEY, spec) for _ in range(2))
     chex.assert_trees_all_equal(params, twin)
     chex.assert_type(jax.tree.leaves(params), jnp.float32)
     batch = jax.jit(lambda key: sample_mixture(task, key, BATCH))(KEY)
@@ -165,7 +170,7 @@ def model_is_a_pure_function(model: GraphModel, task: GraphTask) -> None:
 def model_ignores_padding(model: GraphModel, task: GraphTask) -> None:
     """Room for more nodes changes no output, nor do hints beyond the first frame."""
     spec = task.spec
-    params = model.init(KEY, spec)
+    params = fresh(model, KEY, spec)
     size, larger = min(task.train_sizes), max(task.train_sizes)
     assert size < larger
     batch = task.sample(KEY, jnp.full(BATCH, size), max_size=larger, batch=BATCH)
@@ -197,7 +202,7 @@ def train(task: GraphTask, model: GraphModel, steps: int) -> Params:
     def body(state: Any, key: jax.Array) -> tuple[Any, Info]:
         return strategy.step(key, state, Objective(loss, sample_mixture(task, key, 32)))
 
-    state = strategy.init(KEY, model.init(KEY, task.spec))
+    state = strategy.init(KEY, fresh(model, KEY, task.spec))
     return strategy.params(jax.lax.scan(body, state, jax.random.split(KEY, steps))[0])
 
 

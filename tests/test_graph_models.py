@@ -57,15 +57,19 @@ def test_no_member_forms_a_matrix_of_its_own() -> None:
 def test_members_are_what_the_formed_parameters_give() -> None:
     task, model = clrs.BreadthFirstSearch.example(), MPNN.example()
     spec = task.spec
-    params = model.init(jax.random.key(0), spec)
-    batch = task.sample(jax.random.key(1), 5, max_size=5, batch=2)
-    noise = LowRank(rank=1).draw(jax.random.key(2), params, sigma=0.1)
 
-    def outputs(own: Any) -> Any:
-        return model.apply(own, batch.inputs, spec=spec).outputs
+    @jax.jit
+    def both(key: jax.Array) -> Any:
+        params = model.init(key, spec)
+        batch = task.sample(key, 5, max_size=5, batch=2)
+        noise = LowRank(rank=1).draw(key, params, sigma=0.1)
 
-    ours = jax.jit(lambda: nar.perturbed(outputs)(params, noise))()
-    theirs = jax.jit(lambda: outputs(nar.materialise(params, noise)))()
+        def outputs(own: Any) -> Any:
+            return model.apply(own, batch.inputs, spec=spec).outputs
+
+        return nar.perturbed(outputs)(params, noise), outputs(nar.materialise(params, noise))
+
+    ours, theirs = both(jax.random.key(0))
     for own, formed in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(own, formed, rtol=1e-4, atol=1e-4)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from evojax_nar.errors import unknown
 from evojax_nar.settings import build
-from evojax_nar.tasks import chomsky, clrs, logic, memory
+from evojax_nar.tasks import chomsky, clrs, formal, logic, memory
 from evojax_nar.tasks.copy import Copy, Reverse
 from evojax_nar.tasks.graph import GraphTask
 from evojax_nar.tasks.parity import Parity
@@ -26,6 +26,7 @@ __all__ = [
     "chomsky",
     "clrs",
     "describe",
+    "formal",
     "get",
     "logic",
     "memory",
@@ -42,6 +43,7 @@ ALL: tuple[type[SequenceTask] | type[GraphTask], ...] = (
     ByteText,
     *chomsky.ALL,
     *clrs.ALL,
+    *formal.ALL,
     *logic.ALL,
     *memory.ALL,
 )
