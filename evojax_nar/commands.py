@@ -24,8 +24,7 @@ from evojax_nar.floors import Floor, floor
 from evojax_nar.folder import fresh
 from evojax_nar.results import Results, load
 from evojax_nar.tasks import sizes as task_sizes
-from evojax_nar.types import Params
-from evojax_nar.types import Sequence as Inputs
+from evojax_nar.types import Params, Task
 
 
 @functools.singledispatch
@@ -223,17 +222,16 @@ def _check_size(evaluator: Evaluator, stacked: Params, size: int) -> None:
     """Refuse a size whose evaluation the memory cannot hold, before it is begun."""
     if not evaluator.applicable(size):
         return
-    spec = evaluator.spec
-    steps = evaluator.task.length(max(size, spec.max_size))
-    inputs = Inputs(
-        jax.ShapeDtypeStruct((CHUNK, steps, spec.input_features), jnp.float32),  # type: ignore[arg-type]
-        jax.ShapeDtypeStruct((CHUNK, steps), jnp.bool_),  # type: ignore[arg-type]
+    spec, task = evaluator.spec, evaluator.task
+    judged: Task = getattr(task, "test", task)
+    batch = jax.eval_shape(
+        lambda key: judged.sample(key, size, max_size=size, batch=CHUNK), jax.random.key(0)
     )
 
-    def outputs(stacked: Params, inputs: Inputs) -> jax.Array:
+    def outputs(stacked: Params, inputs: Any) -> Any:
         return jax.vmap(lambda own: evaluator.model.apply(own, inputs, spec=spec))(stacked)
 
-    prediction.check_memory("sizes", size, outputs, stacked, inputs)
+    prediction.check_memory("sizes", size, outputs, stacked, batch.inputs)
 
 
 def _stack(params: Sequence[Params]) -> Params:
