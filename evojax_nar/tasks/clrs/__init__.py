@@ -16,8 +16,11 @@ from evojax_nar.tasks.clrs.depth_first import DepthFirstSearch, TopologicalSort
 from evojax_nar.tasks.clrs.greedy import ActivitySelector, TaskScheduling
 from evojax_nar.tasks.clrs.halving import FindMaximumSubarray
 from evojax_nar.tasks.clrs.heapsort import Heapsort
+from evojax_nar.tasks.clrs.hull import GrahamScan, JarvisMarch
+from evojax_nar.tasks.clrs.intervals import MatrixChainOrder, OptimalBst
 from evojax_nar.tasks.clrs.partition import Quickselect, Quicksort
 from evojax_nar.tasks.clrs.searching import BinarySearch, Minimum
+from evojax_nar.tasks.clrs.segments import SegmentsIntersect
 from evojax_nar.tasks.clrs.shortest_paths import BellmanFord, Dijkstra, FloydWarshall
 from evojax_nar.tasks.clrs.sorting import BubbleSort, InsertionSort
 from evojax_nar.tasks.clrs.spanning_trees import Kruskal, Prim
@@ -43,16 +46,21 @@ __all__ = [
     "FindMaximumSubarray",
     "FindMaximumSubarrayKadane",
     "FloydWarshall",
+    "GrahamScan",
     "Heapsort",
     "InsertionSort",
+    "JarvisMarch",
     "KmpMatcher",
     "Kruskal",
     "LcsLength",
+    "MatrixChainOrder",
     "Minimum",
     "NaiveStringMatcher",
+    "OptimalBst",
     "Prim",
     "Quickselect",
     "Quicksort",
+    "SegmentsIntersect",
     "StronglyConnectedComponents",
     "TaskScheduling",
     "TopologicalSort",
@@ -75,16 +83,21 @@ ALL: tuple[type[ClrsTask], ...] = (
     FindMaximumSubarray,
     FindMaximumSubarrayKadane,
     FloydWarshall,
+    GrahamScan,
     Heapsort,
     InsertionSort,
+    JarvisMarch,
     KmpMatcher,
     LcsLength,
+    MatrixChainOrder,
     Minimum,
     Kruskal,
     Prim,
     NaiveStringMatcher,
+    OptimalBst,
     Quickselect,
     Quicksort,
+    SegmentsIntersect,
     StronglyConnectedComponents,
     TaskScheduling,
     TopologicalSort,
