@@ -81,12 +81,12 @@ CASES: dict[str, Callable[[], Case]] = {
         size=3,
     ),
     "formal": lambda: Case(
-        task=get("formal/an_bn", train_sizes=range(1, 21), test_sizes=(20, 100)),
-        model=nar.models.LSTM(hidden=8),
+        task=get("formal/serial_addition", train_sizes=range(1, 21), test_sizes=(20, 100)),
+        model=nar.models.LSTM(hidden=12),
         strategy=evolution(0.05, 0.05),
         batch=32,
         generations=600,
-        size=20,
+        size=100,
     ),
     "logic": lambda: Case(
         task=get("logic/multiplexer_table", address_bits=2),

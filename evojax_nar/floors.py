@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evojax_nar.types import Batch, Evaluation, Task
+from evojax_nar.types import Batch, Evaluation, Sequence, Task
 
 EXAMPLES = 1024
 """To count answers on, and as many fresh ones to judge them on."""
@@ -61,7 +61,8 @@ def _measure(task: Any, size: int) -> Floor:
     fit_key, *keys = jax.random.split(jax.random.key(_SEED), 1 + EXAMPLES // _AT_ONCE)
     fit = [_sample(task, size, key) for key in jax.random.split(fit_key, EXAMPLES // _AT_ONCE)]
     # Batches have their examples first, but for the hints of graphs, which no guess looks at.
-    fit = [batch._replace(inputs=None) for batch in fit]
+    if not isinstance(fit[0].inputs, Sequence):
+        fit = [batch._replace(inputs=None) for batch in fit]
     guess = task.guess(jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *fit))
     rows = [_judge(task, size, guess, key) for key in keys]
     return Floor(*(float(np.mean(column)) for column in zip(*rows, strict=True)))

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from evojax_nar.errors import finite, reject
-from evojax_nar.tasks.sequence import SequenceTask
+from evojax_nar.tasks.sequence import SequenceTask, frequent
 from evojax_nar.tasks.sizes import Sizes
-from evojax_nar.types import Field, Key
+from evojax_nar.types import Batch, Field, Key
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,20 @@ class LanguageTask(SequenceTask):
     def test(self) -> Self:
         """The same task with strings of exactly the size."""
         return replace(self, prior=None)
+
+    def guess(self, batch: Batch) -> jax.Array:
+        """The answer that scores best where it is given at every step: outputs (T, F).
+
+        Not place by place, as elsewhere: a guess that counts places would know the size of the
+        string, which is all that there is to know of it in a counting language.
+        """
+        counts = frequent(self.output, batch).sum(axis=0)
+        one_of_each = jnp.eye(len(counts))
+        answers = jnp.concatenate([counts[None], one_of_each, -one_of_each])
+        shape = (*batch.mask.shape, len(counts))
+        score = jax.vmap(lambda one: self.evaluate(jnp.broadcast_to(one, shape), batch).score)
+        best = answers[score(answers).argmax()]
+        return jnp.broadcast_to(best, shape[1:])
 
     @property
     def inputs(self) -> tuple[Field, ...]:
