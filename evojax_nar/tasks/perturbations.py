@@ -21,6 +21,7 @@ from evojax_nar.tasks.clrs.lists import Keys
 from evojax_nar.tasks.clrs.searching import BinarySearch
 from evojax_nar.tasks.formal import SerialAddition
 from evojax_nar.tasks.logic import AutoregressiveAddition, DecimalAddition
+from evojax_nar.tasks.sequence import SequenceTask
 from evojax_nar.tasks.sort import Sort
 from evojax_nar.types import Key
 
@@ -59,6 +60,19 @@ class Perturbation(Configurable, abc.ABC):
             name = getattr(task, "name", type(task).__name__)
             problem = f"does not apply to task={name!r}"
             raise reject("perturbation", self.name, problem, f"it applies to {self.applies_to}")
+
+
+def draw(task: Any, key: Key, sizes: jax.Array, *, max_size: int) -> Any:
+    """The content that `task.build` takes, for examples of these sizes (B,), as the task draws it.
+
+    An array (B, max_size, ...) of a task of sequences, and input probes (B, V, ...) by name of one
+    of CLRS-30.
+    """
+    if isinstance(task, SequenceTask):
+        return task.draw(key, max_size=max_size, batch=len(sizes))
+    nodes = task.length(max_size)
+    keys = jax.random.split(key, len(sizes))
+    return jax.vmap(lambda own, size: task.draw(own, size, nodes))(keys, sizes)
 
 
 # Keys.

@@ -22,6 +22,7 @@ from evojax_nar.tasks.perturbations import (
     KeyRange,
     KeyTies,
     Perturbation,
+    draw,
 )
 from evojax_nar.tasks.sequence import SequenceTask
 from evojax_nar.tasks.sizes import per_example
@@ -127,17 +128,10 @@ class Perturbed(_Wrapper):
         """
         sizes = per_example(size, max_size=max_size, batch=batch)
         draw_key, change_key = jax.random.split(key)
-        content = self._draw(draw_key, sizes, max_size=max_size, batch=batch)
+        content = draw(self.task, draw_key, sizes, max_size=max_size)
         return self.task.build(
             self.perturbation.change(change_key, self.task, content, sizes), sizes
         )
-
-    def _draw(self, key: Key, sizes: jax.Array, *, max_size: int, batch: int) -> Any:
-        if isinstance(self.task, SequenceTask):
-            return self.task.draw(key, max_size=max_size, batch=batch)
-        nodes = self.task.length(max_size)
-        keys = jax.random.split(key, batch)
-        return jax.vmap(lambda own, n: self.task.draw(own, n, nodes))(keys, sizes)
 
 
 @final
