@@ -111,7 +111,7 @@ class ClrsTask(GraphTask):
         nodes = inputs["pos"].shape[1]
         frames = self.machine.frames(nodes)
         if self.hints:
-            run: Trace = trace_batch(self.machine, problems, frames)
+            run: Trace = trace_batch(self.machine, problems, frames, self.constants)
         else:
             run = jax.vmap(lambda own: answer(self.machine, own, frames))(problems)
             first = jax.vmap(lambda own: self.machine.hints(own, self.machine.start(own)))(problems)

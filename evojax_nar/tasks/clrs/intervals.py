@@ -42,18 +42,22 @@ def _known(problem: Problem, reach: jax.Array) -> jax.Array:
 
 def _chain_update(problem: Problem, registers: _Chain) -> _Chain:
     m, s, reach = registers
-    p, index = problem.inputs["p"], problem.index
-    known = _known(problem, reach)
-    left, right = known[:, :, None], _following(known)
-    # (i, k, j): the interval from i to j, split after k.
-    sides = _preceding(p)[:, None, None] * p[:, None] * p
-    cost = m[:, :, None] + _following(m) + sides
-    cost = jnp.where(left & right, cost, jnp.inf)
-    least = cost.min(axis=1)
-    where = jnp.where(cost == least[:, None], index[:, None], problem.nodes).min(axis=1)
-    better = (least < jnp.inf) & (~known | (least < m))
+    p, known = problem.inputs["p"], _known(problem, reach)
+    costs = jnp.where(known, m, jnp.inf)
+    before, behind = _preceding(p)[:, None], _following(costs)
+
+    def split(k: jax.Array, least: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        sides = before * p[k] * p
+        cost = costs[:, k][:, None] + behind[k] + sides
+        better = cost < least[0]
+        return jnp.where(better, cost, least[0]), jnp.where(better, k, least[1])
+
+    # What is known already is only changed by what is less. No interval is split after its last
+    # matrix. Unrolled, as splits are quick; in part, so that programs stay short.
+    least, where = jax.lax.fori_loop(1, problem.nodes - 1, split, (costs, s), unroll=8)
+    found = jnp.isfinite(least)
     reach = jnp.minimum(2 * reach, problem.nodes)
-    return _Chain(jnp.where(better, least, m), jnp.where(better, where, s), reach)
+    return _Chain(jnp.where(found, least, m), where, reach)
 
 
 def _following(rows: jax.Array) -> jax.Array:

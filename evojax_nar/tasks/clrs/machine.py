@@ -96,14 +96,26 @@ def trace(machine: Machine, problem: Problem, frames: int) -> Trace:
     return Trace(machine.outputs(problem, registers), hints, length + ~over)
 
 
-def trace_batch(machine: Machine, problems: Problem, frames: int) -> Trace:
+def trace_batch(
+    machine: Machine, problems: Problem, frames: int, constants: tuple[str, ...] = ()
+) -> Trace:
     """Run B examples, leaves of `problems` (B, ...), with hints (T = frames, B, ...).
 
     The same as `trace` under vmap, but it ends with the last example rather than with the room.
+
+    Args:
+      machine: the algorithm.
+      problems: the examples.
+      frames: the room for hints.
+      constants: hints that stay as they are; of these there is the first frame alone, (1, B, ...).
     """
     registers = jax.vmap(machine.start)(problems)
-    show = jax.vmap(machine.hints)
     batch = problems.size.shape[0]
+
+    def show(problems: Problem, registers: Registers) -> dict[str, jax.Array]:
+        shown = jax.vmap(machine.hints)(problems, registers)
+        return {name: x for name, x in shown.items() if name not in constants}
+
     room = jax.tree.map(
         lambda x: jnp.zeros((frames, *x.shape), x.dtype), jax.eval_shape(show, problems, registers)
     )
@@ -121,8 +133,10 @@ def trace_batch(machine: Machine, problems: Problem, frames: int) -> Trace:
         frame, (_, _, over), _ = carry
         return (frame < frames) & ~over.all()
 
+    first = jax.vmap(machine.hints)(problems, registers)
     start = (registers, jnp.zeros(batch, jnp.int32), jnp.zeros(batch, bool))
-    _, (registers, length, over), hints = jax.lax.while_loop(going, body, (0, start, dict(room)))
+    _, (registers, length, over), hints = jax.lax.while_loop(going, body, (0, start, room))
+    hints |= {name: first[name][None] for name in constants}
     return Trace(jax.vmap(machine.outputs)(problems, registers), hints, length + ~over)
 
 
