@@ -13,9 +13,9 @@ import numpy as np
 from evojax_nar.tasks.clrs import frontier
 from evojax_nar.tasks.clrs.base import ClrsTask
 from evojax_nar.tasks.clrs.graph_inputs import ADJACENCY, SOURCE, WEIGHTS, WeightedUndirected
-from evojax_nar.tasks.clrs.machine import Machine, Probes, Problem, one_hot, read
+from evojax_nar.tasks.clrs.machine import Machine, Probes, Problem, at, one_hot, read
 from evojax_nar.tasks.clrs.probes import POS, Specification, edge, graph, node
-from evojax_nar.tasks.clrs.reading import identity
+from evojax_nar.tasks.clrs.reading import first, identity
 from evojax_nar.types import Key
 
 _GRAPHS = WeightedUndirected()
@@ -28,13 +28,8 @@ _DECIDED, _FROM_FIRST, _FROM_SECOND = 0, 1, 2
 
 
 class _Forest(NamedTuple):
-    first: jax.Array
-    """(V * (V - 1) / 2 + 1,) int32: the smaller node of each pair, the lightest edge first."""
-    second: jax.Array
-    edges: jax.Array
-    """The number of pairs with an edge, int32."""
-    edge: jax.Array
-    """The place in the list of the edge at hand, int32."""
+    left: jax.Array
+    """The weight of each edge that has not been at hand, infinite for all other of `_pairs`."""
     chosen: jax.Array
     """(V, V): 1 at the edges of the tree. Real numbers, as they are shown: booleans are slower."""
     parent: jax.Array
@@ -49,19 +44,18 @@ class _Forest(NamedTuple):
     phase: jax.Array
 
 
+def _pairs(nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The nodes of each pair, the smaller one first, and one pair more that is never an edge."""
+    one, two = np.triu_indices(nodes, 1)
+    return np.append(one, 0).astype(np.int32), np.append(two, 0).astype(np.int32)
+
+
 def _start_forest(problem: Problem) -> _Forest:
-    nodes, weights = problem.nodes, problem.inputs["A"]
-    # One pair more, without an edge, so that a list for one node is not empty.
-    first, second = (np.append(ends, 0).astype(np.int32) for ends in np.triu_indices(nodes, 1))
-    drawn = jnp.append(weights[first[:-1], second[:-1]], 0.0)
-    listed = jnp.where(drawn > 0, drawn, jnp.inf)
-    listed, first, second = jax.lax.sort((listed, jnp.asarray(first), jnp.asarray(second)))
+    nodes = problem.nodes
+    weights = problem.inputs["A"][_pairs(nodes)].at[-1].set(0.0)
     zero, none = jnp.int32(0), jnp.zeros(nodes, bool)
     return _Forest(
-        first=first,
-        second=second,
-        edges=(drawn > 0).sum(dtype=jnp.int32),
-        edge=jnp.int32(-1),
+        left=jnp.where(weights > 0, weights, jnp.inf),
         chosen=jnp.zeros((nodes, nodes), problem.dtype),
         parent=identity(problem),
         one=zero,
@@ -75,7 +69,7 @@ def _start_forest(problem: Problem) -> _Forest:
 
 
 def _step_forest(problem: Problem, registers: _Forest) -> _Forest:
-    index, parent = problem.index, registers.parent
+    index, parent, left = problem.index, registers.parent, registers.left
     root_one, root_two = registers.root_one, registers.root_two
     over_one, over_two = read(parent, root_one), read(parent, root_two)
     next_edge = registers.phase == _DECIDED
@@ -84,9 +78,10 @@ def _step_forest(problem: Problem, registers: _Forest) -> _Forest:
     decided = ~(next_edge | from_one | from_two)
     united = decided & (root_one != root_two)
 
-    place = registers.edge + next_edge
-    one = jnp.where(next_edge, read(registers.first, place), registers.one)
-    two = jnp.where(next_edge, read(registers.second, place), registers.two)
+    lightest = first(left == left.min())
+    one, two = (read(jnp.asarray(ends), lightest) for ends in _pairs(problem.nodes))
+    one = jnp.where(next_edge, one, registers.one)
+    two = jnp.where(next_edge, two, registers.two)
     here, there = index == one, index == two
     pair = here[:, None] & there
     # A step up makes all nodes on the path so far point at where it leads.
@@ -96,8 +91,8 @@ def _step_forest(problem: Problem, registers: _Forest) -> _Forest:
     lower = jnp.minimum(root_one, root_two)
     parent = jnp.where(united & (index == lower), jnp.maximum(root_one, root_two), parent)
     reached = index == upper
-    return registers._replace(
-        edge=place,
+    return _Forest(
+        left=jnp.where(next_edge & at(lightest, left.shape[0]), jnp.inf, left),
         chosen=jnp.where(united & (pair | pair.T), 1.0, registers.chosen),
         parent=parent,
         one=one,
@@ -111,7 +106,7 @@ def _step_forest(problem: Problem, registers: _Forest) -> _Forest:
 
 
 def _done_forest(problem: Problem, registers: _Forest) -> jax.Array:
-    return (registers.phase == _DECIDED) & (registers.edge >= registers.edges - 1)
+    return (registers.phase == _DECIDED) & (registers.left == jnp.inf).all()
 
 
 def _show_forest(problem: Problem, registers: _Forest) -> Probes:
@@ -132,12 +127,12 @@ def _show_forest(problem: Problem, registers: _Forest) -> Probes:
 def _most_frames(nodes: int) -> int:
     """The first frame, two for each edge, and the steps towards roots.
 
-    Edges that are missing could be added at the end of the list, so let there be all of them, n
-    (n - 1) / 2. Of their ends, each of which is looked up, the n - 1 that are the last node, and
-    the first of any other node, are roots then: 2 (n - 1) need no step. The rest need one, and one
-    more for each node on the way that comes to point at a new root. That happens to a node once at
-    most after its root has lost its place, which the root of a tree of at most t nodes does when
-    the trees are united for the t-th time: to t - 1 nodes below it, so (n - 1) (n - 2) / 2 in all.
+    Edges that are missing could be there and come last, so let there be all n (n - 1) / 2. Of
+    their ends, each of which is looked up, the n - 1 that are the last node, and the first of any
+    other node, are roots then: 2 (n - 1) need no step. The rest need one, and one more for each
+    node on the way that comes to point at a new root. That happens to a node at most once for each
+    time that its root is put below another. The t-th time that trees are united, the tree whose
+    root that is has t nodes at most, t - 1 of them below it: (n - 1) (n - 2) / 2 in all.
     """
     edges = nodes * (nodes - 1) // 2
     return 1 + 2 * edges + 2 * edges - 2 * (nodes - 1) + (nodes - 1) * (nodes - 2) // 2
