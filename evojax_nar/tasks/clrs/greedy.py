@@ -11,9 +11,10 @@ import numpy as np
 
 from evojax_nar.tasks.clrs import inputs
 from evojax_nar.tasks.clrs.base import ClrsTask
-from evojax_nar.tasks.clrs.lists import CONSTANT, predecessors, ranks, sorted_nodes
+from evojax_nar.tasks.clrs.lists import CONSTANT, predecessors
 from evojax_nar.tasks.clrs.machine import Machine, Probes, Problem, at, one_hot, read
 from evojax_nar.tasks.clrs.probes import POS, PREDECESSOR, Specification, graph, node
+from evojax_nar.tasks.clrs.ranking import by_rank, ranks
 from evojax_nar.types import Key
 
 SELECTED = node("selected", "mask")
@@ -30,7 +31,7 @@ class _Choice(NamedTuple):
 
 
 def _start(problem: Problem, urgency: jax.Array) -> _Choice:
-    order = sorted_nodes(ranks(urgency, problem), problem)
+    order = by_rank(ranks(urgency, problem.exists))
     zero = jnp.int32(0)
     return _Choice(order, jnp.zeros(problem.nodes, problem.dtype), zero, zero)
 

@@ -17,11 +17,10 @@ from evojax_nar.tasks.clrs.lists import (
     categorical,
     first_where,
     predecessors,
-    ranks,
-    sorted_nodes,
 )
 from evojax_nar.tasks.clrs.machine import Machine, Probes, Problem, at, one_hot, read, write
 from evojax_nar.tasks.clrs.probes import PREDECESSOR, Specification, graph, node
+from evojax_nar.tasks.clrs.ranking import by_rank, ranks
 from evojax_nar.tasks.clrs.segments import POINTS
 from evojax_nar.types import Key
 
@@ -103,7 +102,7 @@ def _graham_start(problem: Problem) -> _Graham:
     is_best = at(best, problem.nodes)
     angles = jnp.arctan2(y - read(y, best), x - read(x, best))
     # No angle is negative: the lowest point comes first.
-    order = sorted_nodes(ranks(jnp.where(is_best, -1, angles), problem), problem)
+    order = by_rank(ranks(jnp.where(is_best, -1, angles), problem.exists))
     return _Graham(
         best=best,
         angles=jnp.where(is_best | ~problem.exists, 0, angles),

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from evojax_nar.tasks.clrs.ranking import ascending
 from evojax_nar.types import Key
 
 
@@ -18,8 +19,7 @@ def positions(key: Key, size: jax.Array, nodes: int, *, varied: bool) -> jax.Arr
     exists = index < size
     if not varied:
         return jnp.where(exists, index / jnp.maximum(size, 1), 0.0).astype(jnp.float32)
-    drawn = jnp.where(exists, jax.random.uniform(key, (nodes,)), jnp.inf)
-    return jnp.where(exists, jnp.sort(drawn), 0.0)
+    return ascending(jax.random.uniform(key, (nodes,)), exists)
 
 
 def uniform(

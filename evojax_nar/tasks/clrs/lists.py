@@ -50,24 +50,6 @@ def itself(pointers: jax.Array, problem: Problem) -> jax.Array:
     return jnp.where(problem.exists, pointers, problem.index)
 
 
-def ranks(values: jax.Array, problem: Problem) -> jax.Array:
-    """The place of each node in ascending order of `values` (V,), by index where equal: (V,) int32.
-
-    V for nodes that do not exist. By comparing all pairs: at these sizes that is quicker than a
-    sort, and it has an order of its own for nothing.
-    """
-    index = problem.index
-    before = (values[:, None] < values) | ((values[:, None] == values) & (index[:, None] < index))
-    rank = (before & problem.exists[:, None]).sum(axis=0, dtype=jnp.int32)
-    return jnp.where(problem.exists, rank, problem.nodes)
-
-
-def sorted_nodes(rank: jax.Array, problem: Problem) -> jax.Array:
-    """The node at each place of the order that `ranks` gives, (V,) int32; 0 past the size."""
-    here = rank[:, None] == problem.index
-    return jnp.where(here, problem.index[:, None], 0).sum(axis=0, dtype=jnp.int32)
-
-
 def rename(pointers: jax.Array, one: jax.Array, two: jax.Array) -> jax.Array:
     """Pointers to the nodes `one` and `two` exchanged, those to other nodes as they are."""
     return jnp.where(pointers == one, two, jnp.where(pointers == two, one, pointers))

@@ -8,9 +8,10 @@ from typing import ClassVar, NamedTuple, final
 import jax
 import jax.numpy as jnp
 
-from evojax_nar.tasks.clrs.lists import Keys, predecessors, ranks, sorted_nodes
+from evojax_nar.tasks.clrs.lists import Keys, predecessors
 from evojax_nar.tasks.clrs.machine import Machine, Probes, Problem, one_hot, read, write
 from evojax_nar.tasks.clrs.probes import KEY, POS, Specification, node
+from evojax_nar.tasks.clrs.ranking import by_rank, ranks
 from evojax_nar.types import Field
 
 ORDER = node("pred", "permutation")
@@ -39,8 +40,8 @@ class _Insertion(NamedTuple):
 
 
 def _insertion_start(problem: Problem) -> _Insertion:
-    rank = ranks(problem.inputs["key"], problem)
-    order = sorted_nodes(rank, problem)
+    rank = ranks(problem.inputs["key"], problem.exists)
+    order = by_rank(rank)
     return _Insertion(rank, order, predecessors(problem), jnp.int32(0), jnp.int32(0))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from evojax_nar.tasks.clrs.machine import Problem, at
 from evojax_nar.tasks.clrs.probes import POS, node
+from evojax_nar.tasks.clrs.ranking import ascending
 from evojax_nar.types import Key
 
 LETTERS = 4
@@ -46,7 +47,7 @@ def draw_strings(
     if varied:
         # Sorted together, the second string with one more, which keeps all bits of a float32.
         drawn = jax.random.uniform(at_key, (nodes,)) + second
-        pos = jnp.sort(jnp.where(exists, drawn, jnp.inf)) - second
+        pos = ascending(drawn, exists) - second
     else:
         pos = jnp.where(second, index - one, index) / jnp.maximum(jnp.where(second, two, one), 1)
     drawn = jax.random.randint(letter_key, (nodes,), 0, LETTERS, jnp.int32)
