@@ -5,7 +5,7 @@ from typing import Any
 
 from evojax_nar.errors import unknown
 from evojax_nar.settings import build
-from evojax_nar.tasks import chomsky, clrs, formal, logic, memory, optimisation
+from evojax_nar.tasks import chomsky, clrs, formal, logic, memory, optimisation, salsa
 from evojax_nar.tasks.copy import Copy, Reverse
 from evojax_nar.tasks.graph import GraphTask
 from evojax_nar.tasks.parity import Parity
@@ -32,6 +32,7 @@ __all__ = [
     "memory",
     "names",
     "optimisation",
+    "salsa",
 ]
 
 ALL: tuple[type[SequenceTask] | type[GraphTask], ...] = (
@@ -48,6 +49,7 @@ ALL: tuple[type[SequenceTask] | type[GraphTask], ...] = (
     *logic.ALL,
     *memory.ALL,
     *optimisation.ALL,
+    *salsa.ALL,
 )
 """Every built-in task; a name here puts a new one on the command line and under test."""
 

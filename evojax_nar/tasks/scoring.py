@@ -128,7 +128,8 @@ def score(field: Field, predicted: jax.Array, true: jax.Array, judged: jax.Array
         return -_mean(jnp.square(predicted - true), judged)
     if field.kind == "mask":
         hits = ((predicted == 1) & (true == 1) & judged).sum()
-        said, there = ((predicted == 1) & judged).sum(), ((true == 1) & judged).sum()
+        # What is no number counts as said and wrong, or a mask of nothing would be right.
+        said, there = ((predicted != 0) & judged).sum(), ((true == 1) & judged).sum()
         precision = jnp.where(said > 0, hits / jnp.maximum(said, 1), 1.0)
         recall = jnp.where(there > 0, hits / jnp.maximum(there, 1), 1.0)
         both = precision + recall
