@@ -129,8 +129,10 @@ class Evaluate:
 class Predict:
     """Run a trained model on a file of your own, and show its answers beside the right ones.
 
-    Parity reads the bits of any file, copy and reverse its bytes, sort a column of a CSV file, and
-    sort_letters and sort_words a text.
+    Parity reads the bits of any file, copy and reverse its bytes, sort and the tasks of clrs/ on
+    keys a column of a CSV file, and sort_letters and sort_words a text. The tasks of clrs/ on
+    graphs read an edge list (lines "u v" or "u v weight"), a CSV file with the columns source,
+    target and perhaps weight, or GraphML.
     """
 
     run: Run
@@ -144,11 +146,13 @@ class Predict:
     window: Number = None
     """Bits, bytes, numbers, letters or words a window; without it the largest training size."""
     limit: Number = None
-    """Windows to show; without it 10. The totals are over all of them."""
+    """Windows or nodes to show; without it 10 windows, or all nodes. The totals are over all."""
     column: Name = None
     """Column of a CSV file: its name, or its place counted from 0."""
+    source: Name = None
+    """Node that an algorithm on a graph starts from; without it the first of the file."""
     json: File = None
-    """Write the shown windows and the totals here too."""
+    """Write what is shown and the totals here too."""
 
 
 @dataclass(frozen=True, kw_only=True)

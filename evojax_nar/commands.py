@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
-from evojax_nar import cli, listing, overrides, planning, report, stats
+from evojax_nar import cli, listing, overrides, planning, predict_graph, report, stats
 from evojax_nar import config as configs
 from evojax_nar import predict as prediction
 from evojax_nar.comparison import compare
@@ -24,6 +24,7 @@ from evojax_nar.floors import Floor, floor
 from evojax_nar.folder import fresh
 from evojax_nar.results import Results, load
 from evojax_nar.tasks import sizes as task_sizes
+from evojax_nar.tasks.perturbed import plain_task
 from evojax_nar.types import Params, Task
 
 
@@ -97,22 +98,41 @@ def _predict(flags: cli.Predict) -> int:
     _check_writable(flags.json)
     arm = _best_arm(results) if flags.arm is None else results.arm(flags.arm)["name"]
     seed = _best_seed(results, arm) if flags.seed is None else _whole("seed", flags.seed)
-    params = results.parameters(arm, seed)
-    answers = prediction.predict(
-        results.task,
-        results.model,
-        params,
-        flags.input,
-        window=None if flags.window is None else _whole("window", flags.window),
-        column=flags.column,
-        limit=10 if flags.limit is None else _whole("limit", flags.limit),
-    )
+    task, model, params = plain_task(results.task), results.model, results.parameters(arm, seed)
+    limit = None if flags.limit is None else _whole("limit", flags.limit)
     console = Console()
-    console.print(f"Arm {arm}, seed {seed}, task {results.data['task']['name']}.", highlight=False)
-    prediction.print_answers(answers, console)
+    heading = f"Arm {arm}, seed {seed}, task {results.data['task']['name']}."
+    if predict_graph.reads(task):
+        _refuse(flags, task, "window", "column")
+        found = predict_graph.predict(
+            task, model, params, flags.input, source=flags.source, limit=limit
+        )
+        console.print(heading, highlight=False)
+        predict_graph.print_answers(found, console)
+    else:
+        _refuse(flags, task, "source")
+        found = prediction.predict(
+            task,
+            model,
+            params,
+            flags.input,
+            window=None if flags.window is None else _whole("window", flags.window),
+            column=flags.column,
+            limit=10 if limit is None else limit,
+        )
+        console.print(heading, highlight=False)
+        prediction.print_answers(found, console)
     if flags.json is not None:
-        write_json(Path(flags.json), {"arm": arm, "seed": seed, **dataclasses.asdict(answers)})
+        write_json(Path(flags.json), {"arm": arm, "seed": seed, **dataclasses.asdict(found)})
     return 0
+
+
+def _refuse(flags: cli.Predict, task: Any, *names: str) -> None:
+    """Refuse flags that mean nothing to what `task` reads."""
+    for name in names:
+        value = getattr(flags, name)
+        if value is not None:
+            raise reject(name, value, f"has no meaning for task={task.name!r}", "leave it out")
 
 
 @run.register

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -15,9 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from evojax_nar import cost, readers
+from evojax_nar import cost, predict_list, readers
 from evojax_nar.errors import InputError, positive_int, reject
-from evojax_nar.tasks.sequence import per_list
 from evojax_nar.tasks.sizes import LARGEST
 from evojax_nar.types import Batch, Model, Params
 
@@ -38,6 +37,8 @@ class Reader:
       encode: task and windows (B, L) of items to a batch.
       show_input: one window of items (L,) to text.
       show_answer: one window of answers (steps, ...) to text.
+      judge: task, outputs and batch to the answers and what they should be, (B, steps, ...) each.
+      tabular: whether the file has columns to choose from.
     """
 
     unit: str
@@ -46,6 +47,8 @@ class Reader:
     encode: Callable[[Any, np.ndarray], Batch]
     show_input: Callable[[np.ndarray], str]
     show_answer: Callable[[np.ndarray], str]
+    judge: Callable[[Any, Any, Batch], tuple[np.ndarray, np.ndarray]]
+    tabular: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,8 @@ def predict(
     """Run the model on every window of a file.
 
     Parity reads bits, most significant first; copy and reverse read bytes; sorting reads numbers
-    in a column of a CSV file, letters or words. What is left at the end is a shorter window.
+    in a column of a CSV file, letters or words; the tasks of CLRS-30 on keys read numbers too. What
+    is left at the end is a shorter window. Graphs have `predict_graph`.
 
     Args:
       task: one of the built-in tasks.
@@ -117,7 +121,7 @@ def predict(
         that the model or the memory cannot hold.
     """
     reader = _reader(task)
-    if column is not None and task.name != "sort":
+    if column is not None and not reader.tabular:
         raise reject("column", column, f"has no meaning for task={task.name!r}", "leave it out")
     positive_int("limit", limit, least=0)
     size = max(task.spec.max_size, reader.least) if window is None else window
@@ -133,12 +137,9 @@ def predict(
         raise reject("input", str(path), problem, f"give a file with at least {reader.least}")
     shown: list[Window] = []
     windows = exact = positions = right = 0
-    for content, batch, answers, truths in _run(reader, task, model, params, items, size):
-        # Every window of a batch has the same size, and so as many judged steps.
-        hits = (answers == truths)[np.asarray(batch.mask)].reshape(len(content), -1)
-        wanted = min(limit - len(shown), len(content))
-        said, true = (per_list(one, batch) if wanted else [] for one in (answers, truths))
-        for row in range(wanted):
+    for content, said, true in _run(reader, task, model, params, items, size):
+        hits = (said == true).reshape(len(content), -1)
+        for row in range(min(limit - len(shown), len(content))):
             shown.append(
                 Window(
                     index=windows + row,
@@ -219,12 +220,13 @@ def check_memory(argument: str, value: Any, function: Callable[..., Any], *args:
 
 def _run(
     reader: Reader, task: Any, model: Model, params: Params, items: np.ndarray, size: int
-) -> Iterator[tuple[np.ndarray, Batch, np.ndarray, np.ndarray]]:
-    """Windows (B, L), their batch, and answers and truths (B, T, ...): one batch after another."""
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Windows (B, L), answers and truths (B, steps, ...): one batch after another."""
     spec = task.spec
     apply = jax.jit(lambda params, inputs: model.apply(params, inputs, spec=spec))
     fixed = model.max_size(spec) is not None
-    together = max(1, min(WINDOWS_AT_ONCE, STEPS_AT_ONCE // task.length(size)))
+    steps = task.length(size) ** (2 if spec.is_graph else 1)  # a graph has pairs of nodes
+    together = max(1, min(WINDOWS_AT_ONCE, STEPS_AT_ONCE // steps))
     whole, rest = divmod(len(items), size)
     batches = [
         items[start * size : min(start + together, whole) * size].reshape(-1, size)
@@ -239,7 +241,7 @@ def _run(
         if place == 0:
             check_memory("window", size, apply, params, batch.inputs)
         outputs = apply(params, batch.inputs)
-        yield content, batch, task.answers(outputs, batch), task.truths(batch)
+        yield content, *reader.judge(task, outputs, batch)
 
 
 def _padded(batch: Batch, length: int) -> Batch:
@@ -253,11 +255,21 @@ def _padded(batch: Batch, length: int) -> Batch:
     return Batch(inputs, pad(batch.targets), pad(batch.mask), batch.size)
 
 
+def _judge(task: Any, outputs: jax.Array, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """Of a task of sequences, at the judged steps, of which windows of a size have as many."""
+    said, true = task.answers(outputs, batch), task.truths(batch)
+    mask = np.asarray(batch.mask)
+    shape = (len(mask), -1, *said.shape[2:])
+    return said[mask].reshape(shape), true[mask].reshape(shape)
+
+
 def _reader(task: Any) -> Reader:
+    if predict_list.reads(task):
+        return _LISTS
     name = getattr(task, "name", None)
     if name not in READERS:
-        known = ", ".join(READERS)
-        raise reject("task", name, "reads no files", f"use a run of one of {known}")
+        remedy = f"use a run of {', '.join(READERS)}, or of clrs/ on keys or graphs"
+        raise reject("task", name, "reads no files", remedy)
     if name in ("copy", "reverse") and task.width != 8:
         raise InputError(
             f"width={task.width!r} is not that of a byte, and files are read as bytes; "
@@ -282,7 +294,7 @@ def _words_reader(task: Any) -> Reader:
                 )
         return words
 
-    return Reader(base.unit, base.least, read, base.encode, base.show_input, base.show_answer)
+    return replace(base, read=read)
 
 
 def _encode_bytes(task: Any, windows: np.ndarray) -> Batch:
@@ -299,6 +311,11 @@ def _show_bytes(bits: np.ndarray) -> str:
 def _show_ranks(ranks: np.ndarray) -> str:
     """Ranks (n,); `?` where one is out of range."""
     return _join([str(rank) if 0 <= rank < len(ranks) else "?" for rank in ranks.tolist()])
+
+
+def _show_places(places: np.ndarray) -> str:
+    """Places (steps,), counted from 0; `?` where one is missing."""
+    return _join([str(place) if place >= 0 else "?" for place in places.tolist()])
 
 
 def _show_parity(answers: np.ndarray) -> str:
@@ -318,7 +335,13 @@ def _shorten(text: str) -> str:
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."
 
 
-def _ranked(unit: str, read: Any, show: Callable[[Any], str], mark: str = " ") -> Reader:
+def _show_number(number: float) -> str:
+    return f"{number:.6g}"
+
+
+def _ranked(
+    unit: str, read: Any, show: Callable[[Any], str], mark: str = " ", *, tabular: bool = False
+) -> Reader:
     """A reader of keys that are to be ranked."""
     return Reader(
         unit=unit,
@@ -327,6 +350,8 @@ def _ranked(unit: str, read: Any, show: Callable[[Any], str], mark: str = " ") -
         encode=lambda task, windows: task.encode_keys(windows.tolist()),
         show_input=lambda window: _join([show(key) for key in window.tolist()], mark),
         show_answer=_show_ranks,
+        judge=_judge,
+        tabular=tabular,
     )
 
 
@@ -337,6 +362,17 @@ _BYTES = Reader(
     encode=_encode_bytes,
     show_input=lambda window: _join([f"{byte:02x}" for byte in window.tolist()]),
     show_answer=_show_bytes,
+    judge=_judge,
+)
+_LISTS = Reader(
+    unit="numbers",
+    least=2,
+    read=readers.read_column,
+    encode=predict_list.encode,
+    show_input=lambda window: _join([_show_number(number) for number in window.tolist()]),
+    show_answer=_show_places,
+    judge=predict_list.judge,
+    tabular=True,
 )
 READERS: dict[str, Reader] = {
     "parity": Reader(
@@ -346,11 +382,12 @@ READERS: dict[str, Reader] = {
         encode=lambda task, windows: task.encode_windows(windows),
         show_input=lambda window: _join([str(bit) for bit in window.tolist()], ""),
         show_answer=_show_parity,
+        judge=_judge,
     ),
     "copy": _BYTES,
     "reverse": _BYTES,
-    "sort": _ranked("numbers", readers.read_column, lambda number: f"{number:.6g}"),
+    "sort": _ranked("numbers", readers.read_column, _show_number, tabular=True),
     "sort_letters": _ranked("letters", lambda path, column: readers.read_letters(path), str, ""),
     "sort_words": _ranked("words", lambda path, column: readers.read_words(path), str),
 }
-"""The tasks that read files."""
+"""The tasks of sequences that read files."""

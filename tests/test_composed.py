@@ -203,7 +203,7 @@ def test_models_are_stages():
         (Parity(train_sizes=(2, 3)), LSTM(hidden=4)),
     ]
     for task, model in pairs:
-        params = model.init(jax.random.key(2), task.spec)
+        params = jax.jit(model.init, static_argnums=1)(jax.random.key(2), task.spec)
         stage = Solved(task, model, params)
         found = evaluate([stage, Function(echo, forward)], KEY, size=3, batch=64)
         judged = getattr(task, "test", task)

@@ -14,7 +14,6 @@ import jax
 
 from evojax_nar.errors import reject
 from evojax_nar.settings import Configurable, build
-from evojax_nar.tasks.graph import GraphTask
 from evojax_nar.tasks.graph_families import FAMILIES
 from evojax_nar.tasks.perturbations import (
     EqualOperands,
@@ -24,7 +23,6 @@ from evojax_nar.tasks.perturbations import (
     Perturbation,
     draw,
 )
-from evojax_nar.tasks.sequence import SequenceTask
 from evojax_nar.tasks.sizes import per_example
 from evojax_nar.types import Batch, Evaluation, Key, TaskSpec
 
@@ -185,7 +183,7 @@ def perturbation(name: str, **settings: Any) -> Perturbation:
     return build("perturbation", PERTURBATIONS, name, settings)
 
 
-def plain_task(task: Any) -> SequenceTask | GraphTask | Any:
+def plain_task(task: Any) -> Any:
     """The task that a wrapper holds, whatever it is wrapped in; any other as it is."""
     while isinstance(task, WRAPPERS):
         task = task.task
