@@ -87,14 +87,11 @@ def _show(problem: Problem, registers: _Search) -> dict[str, jax.Array]:
 def _most_frames(nodes: int) -> int:
     """As for a depth-first search, and all looks: no more than in a complete graph.
 
-    A node looks at n - 1 others at most before it is finished. Before it pushes v it looks at
-    nodes before v alone, all of which the walk knows. That they are v - 1 at most, and n - 1 before
-    the node is finished, holds with one exception, which costs nothing. Say that u looks at all v
-    of them, so that none is its parent. The root of its tree is before v, and u a neighbour of all
-    nodes before v; the walk went down from the root to u, and as u was new, it went to nodes before
-    u. It left those before v before it came to the parent of u, from a node w that has no edge to
-    v, or it would have gone there. So w looks at n - 2 others at most before it is finished, or at
-    fewer, one for each such v.
+    A node looks at n - 1 others at most before it is finished, as its parent is left out. Before it
+    pushes v, it looks at nodes before v alone: v - 1 at most, or v if its parent comes after v. But
+    then the tree leads to that parent from a root before v, which was the first new node, so it
+    leads somewhere from a node w before v to one after v. As v was new, w has no edge to v. So w
+    looks at one other less before it is finished, for each such v.
     """
     return 3 * nodes + nodes * (nodes - 1) + (nodes - 1) * (nodes - 2) // 2
 

@@ -117,8 +117,12 @@ def score(name: str, outputs: GraphOutputs, batch: Batch) -> float:
 
 @contextlib.contextmanager
 def _float64() -> Iterator[None]:
-    """Arrays of float64 stay so, on the CPU, where they are exact on all machines."""
-    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
+    """Arrays of float64 stay so; on the CPU, unless JAX has been told to leave it alone."""
+    try:
+        device = jax.devices("cpu")[0]
+    except RuntimeError:
+        device = None  # the one that is used by default
+    with jax.enable_x64(True), jax.default_device(device):
         yield
 
 
