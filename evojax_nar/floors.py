@@ -16,9 +16,11 @@ import numpy as np
 
 from evojax_nar.types import Batch, Evaluation, Sequence, Task
 
-EXAMPLES = 1024
-"""To count answers on, and as many fresh ones to judge them on."""
+_BATCHES = 16
 _AT_ONCE = 64
+"""Examples of a batch: 1,024 are counted in all, and as many fresh ones judged."""
+_ENTRIES = 2**22
+"""Most numbers of one field in a batch, so that large graphs are counted in smaller ones."""
 _SEED = 0x5EED_0003
 
 
@@ -58,23 +60,27 @@ def floor(task: Task, size: int) -> Floor | None:
 
 @functools.lru_cache(maxsize=256)
 def _measure(task: Any, size: int) -> Floor:
-    fit_key, *keys = jax.random.split(jax.random.key(_SEED), 1 + EXAMPLES // _AT_ONCE)
-    fit = [_sample(task, size, key) for key in jax.random.split(fit_key, EXAMPLES // _AT_ONCE)]
+    fit_key, *keys = jax.random.split(jax.random.key(_SEED), 1 + _BATCHES)
+    entries = task.length(size) ** (2 if task.spec.is_graph else 1)
+    batch = max(1, min(_AT_ONCE, _ENTRIES // entries))
+    fit = [_sample(task, size, batch, key) for key in jax.random.split(fit_key, _BATCHES)]
     # Batches have their examples first, but for the hints of graphs, which no guess looks at.
     if not isinstance(fit[0].inputs, Sequence):
-        fit = [batch._replace(inputs=None) for batch in fit]
+        fit = [one._replace(inputs=None) for one in fit]
     guess = task.guess(jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *fit))
-    rows = [_judge(task, size, guess, key) for key in keys]
+    rows = [_judge(task, size, batch, guess, key) for key in keys]
     return Floor(*(float(np.mean(column)) for column in zip(*rows, strict=True)))
 
 
-@functools.partial(jax.jit, static_argnames=("task", "size"))
-def _sample(task: Any, size: int, key: jax.Array) -> Batch:
-    return task.sample(key, size, max_size=size, batch=_AT_ONCE)
+@functools.partial(jax.jit, static_argnames=("task", "size", "batch"))
+def _sample(task: Any, size: int, batch: int, key: jax.Array) -> Batch:
+    return task.sample(key, size, max_size=size, batch=batch)
 
 
-@functools.partial(jax.jit, static_argnames=("task", "size"))
-def _judge(task: Any, size: int, guess: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    outputs = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (_AT_ONCE, *leaf.shape)), guess)
-    found: Evaluation = task.evaluate(outputs, _sample(task, size, key))
+@functools.partial(jax.jit, static_argnames=("task", "size", "batch"))
+def _judge(
+    task: Any, size: int, batch: int, guess: Any, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    outputs = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), guess)
+    found: Evaluation = task.evaluate(outputs, _sample(task, size, batch, key))
     return found.score, found.metrics.get("exact", found.score)
