@@ -17,8 +17,8 @@ from rich.text import Text
 from evojax_nar.errors import InputError, positive_int, reject
 from evojax_nar.predict import check_memory
 from evojax_nar.tasks import graph_problems, scoring
-from evojax_nar.tasks.clrs.base import ClrsTask
 from evojax_nar.tasks.graph_files import NamedGraph, read_graph
+from evojax_nar.tasks.graph_problems import GraphAlgorithm
 from evojax_nar.types import Batch, Field, Graph, Model, Params
 
 _MISSING = "?"
@@ -78,7 +78,7 @@ def reads(task: Any) -> bool:
 
 
 def predict(
-    task: ClrsTask,
+    task: GraphAlgorithm,
     model: Model,
     params: Params,
     path: str | os.PathLike[str],
@@ -130,7 +130,7 @@ def predict(
         notes.append(f"Weights are not used: {task.name} has none.")
     if graph.weights is None and need.weighted:
         notes.append("The file has no weights: every edge weighs 1.")
-    trained = task.nodes(max(task.train_sizes))
+    trained = task.spec.max_length
     return GraphAnswers(
         shown=tuple(shown),
         task=task.name,
@@ -182,7 +182,7 @@ def print_answers(answers: GraphAnswers, console: Console) -> None:
 
 
 def _run(
-    task: ClrsTask,
+    task: GraphAlgorithm,
     model: Model,
     params: Params,
     graph: NamedGraph,

@@ -1,14 +1,12 @@
-"""Other families of graphs for the algorithms of CLRS-30, in place of those of their samplers.
+"""Other families of graphs for the algorithms on graphs, in place of those of their samplers.
 
-A family draws undirected graphs without edges from a node to itself. Each algorithm is given them
-in the form that it needs: an edge keeps both directions, or one of the two at random, or the one
-that goes forward in a random order of the nodes; and weights are drawn as its sampler draws them.
-Source of the choice of families: Minder et al. 2023, "SALSA-CLRS", arXiv:2309.12253.
+Grids, communities and trees are here, random and geometric graphs in `salsa`. Source of the idea to
+judge algorithms on several families: Minder et al. 2023, "SALSA-CLRS", arXiv:2309.12253.
 """
 
 from __future__ import annotations
 
-import abc
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -16,25 +14,115 @@ import jax
 import jax.numpy as jnp
 
 from evojax_nar.errors import finite, positive_int, reject
+from evojax_nar.settings import build
+from evojax_nar.tasks import salsa
 from evojax_nar.tasks.clrs.graph_inputs import LEAST_WEIGHT
 from evojax_nar.tasks.graph_problems import NEEDS, Needs, needs
 from evojax_nar.tasks.perturbations import Perturbation
+from evojax_nar.tasks.salsa.families import Family, until_connected
 from evojax_nar.types import Key
 
 
+@final
 @dataclass(frozen=True)
-class GraphFamily(Perturbation):
-    """The base of families: other edges and weights between the nodes that were drawn.
+class Grid(Family):
+    """A rectangle of streets, as square as can be; its last row may be shorter."""
 
-    Which node stands where in the list of nodes is random, and the node to start from is kept.
+    name: ClassVar[str] = "grid"
+
+    def draw(self, key: Key, size: jax.Array, nodes: int) -> jax.Array:
+        """See `Family`. Nothing is drawn."""
+        del key
+        index = jnp.arange(nodes)
+        exists = index < size
+        columns = jnp.maximum((index**2 < size).sum(), 1)  # the root of the size, rounded up
+        row, column = index // columns, index % columns
+        near = jnp.abs(row[:, None] - row) + jnp.abs(column[:, None] - column) == 1
+        return near & exists[:, None] & exists
+
+
+@final
+@dataclass(frozen=True)
+class Communities(Family):
+    """Groups with many edges inside and few between them, in a connected graph.
+
+    Graphs are drawn until one is connected, and after many tries made so: see `until_connected`.
+    Source: Girvan and Newman 2002, "Community structure in social and biological networks".
+
+    Args:
+      count: groups, whose sizes differ by 1 at most.
+      inside: the chance of an edge between two nodes of a group.
+      between: and of two groups.
     """
 
-    @abc.abstractmethod
-    def edges(self, key: Key, size: jax.Array, nodes: int) -> jax.Array:
-        """Edges (V, V) bool between the first `size` of V nodes, each in one direction at least.
+    name: ClassVar[str] = "communities"
+    count: int = 4
+    inside: float = 0.5
+    between: float = 0.02
 
-        What stands past the size, or on the diagonal, is ignored.
-        """
+    def __post_init__(self) -> None:
+        positive_int("count", self.count)
+        _check_chance("inside", self.inside)
+        _check_chance("between", self.between)
+
+    def draw(self, key: Key, size: jax.Array, nodes: int) -> jax.Array:
+        """See `Family`."""
+        group = jnp.arange(nodes) % self.count
+        chance = jnp.where(group[:, None] == group, self.inside, self.between)
+
+        def pairs(own: Key) -> jax.Array:
+            upper = jnp.triu(jax.random.bernoulli(own, chance, (nodes, nodes)), k=1)
+            return upper | upper.T
+
+        return until_connected(key, size, nodes, pairs)
+
+
+@final
+@dataclass(frozen=True)
+class Tree(Family):
+    """A tree that grows: each node is tied to one before it, each as likely as the others."""
+
+    name: ClassVar[str] = "tree"
+
+    def draw(self, key: Key, size: jax.Array, nodes: int) -> jax.Array:
+        """See `Family`."""
+        index = jnp.arange(nodes)
+        parent = jax.random.randint(key, (nodes,), 0, jnp.maximum(index, 1))
+        tied = (parent[:, None] == index) & ((index > 0) & (index < size))[:, None]
+        return tied | tied.T
+
+
+FAMILIES: dict[str, type[Family]] = {
+    family.name: family for family in (*salsa.FAMILIES, Grid, Communities, Tree)
+}
+"""Those that a config can name."""
+_SMALL_WORLDS = salsa.WattsStrogatz()
+
+
+@final
+@dataclass(frozen=True)
+class OtherGraphs(Perturbation):
+    """Other edges, and weights, between the nodes that were drawn.
+
+    Families are of undirected graphs. An algorithm is given them in the form that it needs: an edge
+    has both directions, or one of the two at random, or the one that goes forward in a random order
+    of the nodes; weights are drawn as the algorithm's sampler draws them. Which node stands where
+    in the list of nodes is random, and the node to start from is kept.
+
+    Args:
+      graphs: the family, or its settings with its `name`.
+    """
+
+    name: ClassVar[str] = "other_graphs"
+    graphs: Any = _SMALL_WORLDS
+
+    def __post_init__(self) -> None:
+        if isinstance(self.graphs, Mapping):
+            settings = dict(self.graphs)
+            found = build("graphs", FAMILIES, settings.pop("name", None), settings)
+            object.__setattr__(self, "graphs", found)
+        if not isinstance(self.graphs, Family):
+            raise reject("graphs", self.graphs, "is no family of graphs", "give Grid() or another")
 
     @property
     def applies_to(self) -> str:
@@ -56,11 +144,8 @@ class GraphFamily(Perturbation):
 
     def _matrix(self, key: Key, need: Needs, size: jax.Array, nodes: int) -> jax.Array:
         edge_key, place_key, direction_key, weight_key = jax.random.split(key, 4)
-        exists = jnp.arange(nodes) < size
-        drawn = self.edges(edge_key, size, nodes) & exists[:, None] & exists
-        drawn = (drawn | drawn.T) & ~jnp.eye(nodes, dtype=bool)
         place = permutation(place_key, size, nodes)
-        drawn = drawn[place][:, place]
+        drawn = self.graphs.draw(edge_key, size, nodes)[place][:, place]
         if need.acyclic:
             order = permutation(direction_key, size, nodes)
             drawn &= order[:, None] < order
@@ -74,138 +159,6 @@ class GraphFamily(Perturbation):
         if not need.directed:
             weights = jnp.sqrt(weights * weights.T + LEAST_WEIGHT)
         return jnp.where(drawn, weights, 0.0)
-
-
-@final
-@dataclass(frozen=True)
-class ErdosRenyi(GraphFamily):
-    """Every pair of nodes has an edge with the same chance.
-
-    Args:
-      probability: of a pair; graphs of the samplers that are undirected have 0.25, or 0.04.
-    """
-
-    name: ClassVar[str] = "erdos_renyi"
-    probability: float = 0.1
-
-    def __post_init__(self) -> None:
-        _check_chance("probability", self.probability)
-
-    def edges(self, key: Key, size: jax.Array, nodes: int) -> jax.Array:
-        """See `GraphFamily`."""
-        return jnp.triu(jax.random.bernoulli(key, self.probability, (nodes, nodes)), k=1)
-
-
-@final
-@dataclass(frozen=True)
-class WattsStrogatz(GraphFamily):
-    """A ring in which each node has edges to its nearest ones, some of them led elsewhere.
-
-    Node by node on the ring, and the nearest neighbours first, the far end of an edge moves with
-    some chance to a node that is drawn uniformly among those without an edge to its near end.
-    Source: Watts and Strogatz 1998, with the sizes of Minder et al. 2023, arXiv:2309.12253.
-
-    Args:
-      neighbours: nearest nodes of each, even; in a smaller graph, all there are.
-      rewired: the chance of an edge to be led elsewhere.
-    """
-
-    name: ClassVar[str] = "watts_strogatz"
-    neighbours: int = 4
-    rewired: float = 0.1
-
-    def __post_init__(self) -> None:
-        if positive_int("neighbours", self.neighbours, least=2) % 2:
-            raise reject("neighbours", self.neighbours, "is odd", "give an even number")
-        _check_chance("rewired", self.rewired)
-
-    def edges(self, key: Key, size: jax.Array, nodes: int) -> jax.Array:
-        """See `GraphFamily`."""
-        index, half = jnp.arange(nodes), self.neighbours // 2
-        apart = jnp.abs(index[:, None] - index)
-        apart = jnp.minimum(apart, size - apart)
-        exists = index < size
-        ring = (apart <= half) & (apart > 0) & exists[:, None] & exists
-
-        def rewire(place: jax.Array, edges: jax.Array) -> jax.Array:
-            near, distance = place % nodes, place // nodes + 1
-            chance_key, end_key = jax.random.split(jax.random.fold_in(key, place))
-            far = (near + distance) % jnp.maximum(size, 1)
-            row = edges[near]
-            free = ~row & exists & (index != near)
-            chosen = jnp.where(free, jax.random.uniform(end_key, (nodes,)), -1.0).argmax()
-            moves = jax.random.bernoulli(chance_key, self.rewired) & free.any() & (near < size)
-            # Of two nodes, or where the ring closes on itself, an edge may have been moved already.
-            moves &= row[far]
-            old = (index == near)[:, None] & (index == far)
-            new = (index == near)[:, None] & (index == chosen)
-            moved = (edges & ~(old | old.T)) | new | new.T
-            return jnp.where(moves, moved, edges)
-
-        return jax.lax.fori_loop(0, half * nodes, rewire, ring)
-
-
-@final
-@dataclass(frozen=True)
-class Grid(GraphFamily):
-    """A rectangle of streets, as square as can be; its last row may be shorter."""
-
-    name: ClassVar[str] = "grid"
-
-    def edges(self, key: Key, size: jax.Array, nodes: int) -> jax.Array:
-        """See `GraphFamily`. Nothing is drawn."""
-        del key
-        index = jnp.arange(nodes)
-        columns = jnp.maximum((index**2 < size).sum(), 1)  # the root of the size, rounded up
-        row, column = index // columns, index % columns
-        return jnp.abs(row[:, None] - row) + jnp.abs(column[:, None] - column) == 1
-
-
-@final
-@dataclass(frozen=True)
-class Communities(GraphFamily):
-    """Groups with many edges inside and few between them.
-
-    Source: Girvan and Newman 2002, "Community structure in social and biological networks".
-
-    Args:
-      count: groups, whose sizes differ by 1 at most.
-      inside: the chance of an edge between two nodes of a group.
-      between: and of two groups.
-    """
-
-    name: ClassVar[str] = "communities"
-    count: int = 4
-    inside: float = 0.5
-    between: float = 0.02
-
-    def __post_init__(self) -> None:
-        positive_int("count", self.count)
-        _check_chance("inside", self.inside)
-        _check_chance("between", self.between)
-
-    def edges(self, key: Key, size: jax.Array, nodes: int) -> jax.Array:
-        """See `GraphFamily`."""
-        group = jnp.arange(nodes) % self.count
-        chance = jnp.where(group[:, None] == group, self.inside, self.between)
-        return jnp.triu(jax.random.bernoulli(key, chance, (nodes, nodes)), k=1)
-
-
-@final
-@dataclass(frozen=True)
-class Tree(GraphFamily):
-    """A tree that grows: each node is tied to one before it, each as likely as the others."""
-
-    name: ClassVar[str] = "tree"
-
-    def edges(self, key: Key, size: jax.Array, nodes: int) -> jax.Array:
-        """See `GraphFamily`."""
-        index = jnp.arange(nodes)
-        parent = jax.random.randint(key, (nodes,), 0, jnp.maximum(index, 1))
-        return parent[:, None] == index
-
-
-FAMILIES: tuple[type[GraphFamily], ...] = (ErdosRenyi, WattsStrogatz, Grid, Communities, Tree)
 
 
 def permutation(key: Key, size: jax.Array, nodes: int) -> jax.Array:

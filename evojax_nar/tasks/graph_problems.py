@@ -1,16 +1,19 @@
-"""Graphs as inputs of the graph algorithms of CLRS-30, and what each algorithm asks of a graph."""
+"""Graphs as inputs of the algorithms on graphs, and what each algorithm asks of a graph."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from evojax_nar.errors import InputError, unknown
 from evojax_nar.tasks.clrs.base import ClrsTask
 from evojax_nar.tasks.graph_files import NamedGraph
+from evojax_nar.tasks.salsa.base import SalsaTask
 from evojax_nar.tasks.sizes import LARGEST
 
+GraphAlgorithm: TypeAlias = ClrsTask | SalsaTask
+"""A task whose `name` is in `NEEDS`."""
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -39,8 +42,12 @@ NEEDS: dict[str, Needs] = {
     "clrs/mst_prim": Needs(weighted=True, connected=True),
     "clrs/strongly_connected_components": Needs(directed=True),
     "clrs/topological_sort": Needs(directed=True, acyclic=True),
+    "salsa/bfs": Needs(),
+    "salsa/dfs": Needs(),
+    "salsa/dijkstra": Needs(weighted=True),
+    "salsa/mst_prim": Needs(weighted=True, connected=True),
 }
-"""The algorithms on graphs."""
+"""The algorithms on graphs, of CLRS-30 and on sparse graphs."""
 
 
 def needs(task: Any) -> Needs | None:
@@ -48,12 +55,14 @@ def needs(task: Any) -> Needs | None:
     return NEEDS.get(getattr(task, "name", ""))
 
 
-def has_source(task: ClrsTask) -> bool:
+def has_source(task: GraphAlgorithm) -> bool:
     """Whether the algorithm starts from a node that is given to it."""
     return any(field.name == "s" for field in task.specification.inputs)
 
 
-def probes(task: ClrsTask, graph: NamedGraph, source: str | None = None) -> dict[str, np.ndarray]:
+def probes(
+    task: GraphAlgorithm, graph: NamedGraph, source: str | None = None
+) -> dict[str, np.ndarray]:
     """The input probes of `task` on a graph, for one example, padded to nothing, float32.
 
     Places are i / n, as in the inputs by which models are judged. Weights are divided by the

@@ -14,7 +14,7 @@ import jax
 
 from evojax_nar.errors import reject
 from evojax_nar.settings import Configurable, build
-from evojax_nar.tasks.graph_families import FAMILIES
+from evojax_nar.tasks.graph_families import OtherGraphs
 from evojax_nar.tasks.perturbations import (
     EqualOperands,
     KeyNoise,
@@ -27,7 +27,7 @@ from evojax_nar.tasks.sizes import per_example
 from evojax_nar.types import Batch, Evaluation, Key, TaskSpec
 
 PERTURBATIONS: dict[str, type[Perturbation]] = {
-    kind.name: kind for kind in (KeyNoise, KeyRange, KeyTies, EqualOperands, *FAMILIES)
+    kind.name: kind for kind in (KeyNoise, KeyRange, KeyTies, EqualOperands, OtherGraphs)
 }
 """Those that a config can name."""
 

@@ -22,9 +22,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from evojax_nar.errors import InputError, unknown
-from evojax_nar.tasks.clrs.base import ClrsTask
 from evojax_nar.tasks.graph_files import Edge, NamedGraph, named_graph
-from evojax_nar.tasks.graph_problems import find_source, has_source, needs, probes
+from evojax_nar.tasks.graph_problems import (
+    GraphAlgorithm,
+    find_source,
+    has_source,
+    needs,
+    probes,
+)
 from evojax_nar.types import Batch
 
 _WEIGHTS = {
@@ -61,7 +66,7 @@ def load(name: str) -> NamedGraph:
     return named_graph(f"graph={name!r}", edges, names=map(str, given.nodes), directed=False)
 
 
-def batch(task: ClrsTask, graph: NamedGraph, sources: Iterable[str] | None = None) -> Batch:
+def batch(task: GraphAlgorithm, graph: NamedGraph, sources: Iterable[str] | None = None) -> Batch:
     """The batch by which `task` is judged on a graph of any kind, for `task.evaluate`.
 
     Weights are used where the graph and the algorithm have them. An algorithm on directed graphs is
@@ -98,12 +103,12 @@ def batch(task: ClrsTask, graph: NamedGraph, sources: Iterable[str] | None = Non
 
 
 @partial(jax.jit, static_argnames="task")
-def build(task: ClrsTask, inputs: dict[str, jax.Array], sizes: jax.Array) -> Batch:
+def build(task: GraphAlgorithm, inputs: dict[str, jax.Array], sizes: jax.Array) -> Batch:
     """The batch of these probes (B, ...) and sizes (B,) as a model is judged by: without hints."""
     return task.test.build(inputs, sizes)
 
 
-def fit(task: ClrsTask, graph: NamedGraph) -> NamedGraph:
+def fit(task: GraphAlgorithm, graph: NamedGraph) -> NamedGraph:
     """`graph` with edges that have such directions as `task` needs: see `batch`."""
     need = needs(task)
     if need is None or not need.directed or graph.directed is not False:
