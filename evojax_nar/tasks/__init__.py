@@ -5,10 +5,22 @@ from typing import Any
 
 from evojax_nar.errors import unknown
 from evojax_nar.settings import build
-from evojax_nar.tasks import chomsky, clrs, formal, logic, memory, optimisation, salsa
+from evojax_nar.tasks import (
+    chomsky,
+    clrs,
+    composed,
+    formal,
+    graph_files,
+    logic,
+    memory,
+    optimisation,
+    real_graphs,
+    salsa,
+)
 from evojax_nar.tasks.copy import Copy, Reverse
 from evojax_nar.tasks.graph import GraphTask
 from evojax_nar.tasks.parity import Parity
+from evojax_nar.tasks.perturbed import WRAPPERS, Perturbed, Shifted
 from evojax_nar.tasks.sequence import SequenceTask
 from evojax_nar.tasks.sort import Sort, SortLetters, SortWords
 from evojax_nar.tasks.text import ByteText
@@ -19,19 +31,24 @@ __all__ = [
     "Copy",
     "GraphTask",
     "Parity",
+    "Perturbed",
     "Reverse",
+    "Shifted",
     "Sort",
     "SortLetters",
     "SortWords",
     "chomsky",
     "clrs",
+    "composed",
     "describe",
     "formal",
     "get",
+    "graph_files",
     "logic",
     "memory",
     "names",
     "optimisation",
+    "real_graphs",
     "salsa",
 ]
 
@@ -54,6 +71,7 @@ ALL: tuple[type[SequenceTask] | type[GraphTask], ...] = (
 """Every built-in task; a name here puts a new one on the command line and under test."""
 
 _KNOWN = {task.name: task for task in ALL}
+_MAKERS = {**_KNOWN, **{wrapper.name: wrapper for wrapper in WRAPPERS}}
 
 
 def names() -> list[str]:
@@ -62,12 +80,12 @@ def names() -> list[str]:
 
 
 def get(name: str, **settings: Any) -> SequenceTask | GraphTask:
-    """The task called `name`, made from plain settings.
+    """The task called `name`, or a wrapper such as "perturbed", made from plain settings.
 
     Raises:
       InputError: for an unknown name or setting, naming the nearest one.
     """
-    return build("task", _KNOWN, name, settings)
+    return build("task", _MAKERS, name, settings)
 
 
 def describe(name: str) -> str:

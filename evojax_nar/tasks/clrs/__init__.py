@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from evojax_nar.errors import unknown
-from evojax_nar.tasks.clrs import base
+from evojax_nar.tasks.clrs import base, official
 from evojax_nar.tasks.clrs.acyclic_paths import DagShortestPaths
 from evojax_nar.tasks.clrs.base import ClrsTask
 from evojax_nar.tasks.clrs.bipartite import BipartiteMatching
@@ -65,6 +65,7 @@ __all__ = [
     "TaskScheduling",
     "TopologicalSort",
     "names",
+    "official",
     "run",
 ]
 
