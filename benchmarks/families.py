@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/families.json"))
     options = parser.parse_args()
-    kept = read_json(options.json) if options.json.exists() else {"cases": {}}
+    kept: dict[str, Any] = read_json(options.json) if options.json.exists() else {"cases": {}}
     for name in options.cases:
         kept["cases"][name] = measure(CASES[name]())
         print(line(kept["cases"][name]), flush=True)
