@@ -19,16 +19,17 @@ KINDS: dict[str, Any] = {"tasks": tasks, "models": models, "strategies": strateg
 def components(kind: str) -> Table:
     """One row a component of `kind`, a key of `KINDS`: its name, what it is, and its settings."""
     grid = Table(title=kind, box=box.SIMPLE_HEAD, padding=(0, 1), title_justify="left")
-    source = all(hasattr(cls, "source") for cls in KINDS[kind].ALL)
-    headings = ("name", "what it is", *["from"] * source, "settings and their defaults")
-    for heading in headings:
-        grid.add_column(heading, overflow="fold")
+    for heading in ("name", "what it is", "settings and their defaults"):
+        # A name must stand whole, to be found and copied.
+        grid.add_column(heading, overflow="fold", no_wrap=heading == "name")
     for name in KINDS[kind].names():
         component = KINDS[kind].get(name)
         what = (inspect.getdoc(type(component)) or "").partition("\n")[0]
         said = [f"{key}={_short(value)}" for key, value in component.settings().items()]
-        origin = [Text(component.source)] if source else []
-        grid.add_row(Text(name, style="bold"), Text(what), *origin, Text(", ".join(said)))
+        about = Text(what)
+        if source := getattr(component, "source", None):
+            about.append(f"\n{source}", style="dim")
+        grid.add_row(Text(name, style="bold"), about, Text(", ".join(said)))
     return grid
 
 
