@@ -95,3 +95,16 @@ def per_example(size: Any, *, max_size: int, batch: int) -> jax.Array:
     if sizes.shape not in ((), (batch,)):
         raise InputError(f"size has the shape {sizes.shape}; give one number, or {batch} of them.")
     return jnp.broadcast_to(sizes, (batch,)).astype(jnp.int32)
+
+
+def at_least(argument: str, sizes: Any, least: int) -> None:
+    """Sizes that a task can have, as far as they are known on the host.
+
+    Raises:
+      InputError: where one is smaller than `least`.
+    """
+    if isinstance(sizes, jax.Array):
+        return
+    for number in np.ravel(np.asarray(sizes)).tolist():
+        if number < least:
+            raise InputError(f"{argument} holds {number}; give sizes of at least {least}.")

@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evojax_nar.errors import InputError
-from evojax_nar.tasks.clrs.machine import Machine, Problem, Trace, answer, trace, trace_batch
+from evojax_nar.errors import InputError, positive_int
+from evojax_nar.tasks.clrs.batches import run_batch
+from evojax_nar.tasks.clrs.machine import Machine, Problem, trace
 from evojax_nar.tasks.clrs.probes import Specification
 from evojax_nar.tasks.graph import GraphTask
 from evojax_nar.tasks.sizes import Sizes, per_example
-from evojax_nar.types import Batch, Graph, Key, TaskSpec
+from evojax_nar.types import Batch, Key, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class ClrsTask(GraphTask):
         model is judged on hold the first frame alone, which the inputs decide.
       varied: whether inputs are as varied as those that published models are trained on: random
         places, and edges of random density. Those that a model is judged on never are.
+      max_frames: room for no more frames of hints than these, and for one step of a model less;
+        None for the most that the algorithm can take, which few inputs ever do. Answers are those
+        of the whole run all the same.
     """
 
     specification: ClassVar[Specification]
@@ -44,6 +48,12 @@ class ClrsTask(GraphTask):
     test_sizes: Sizes = (16, 64)
     hints: bool = True
     varied: bool = True
+    max_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_frames is not None:
+            positive_int("max_frames", self.max_frames, least=2)
 
     @classmethod
     def example(cls) -> Self:
@@ -106,24 +116,15 @@ class ClrsTask(GraphTask):
 
     def build(self, inputs: Mapping[str, jax.Array], sizes: jax.Array) -> Batch:
         """The batch of the algorithm on `inputs` with leaves (B, ...), of these sizes (B,)."""
-        exist = jax.vmap(self.count)(sizes)
-        problems = Problem(dict(inputs), exist)
-        nodes = inputs["pos"].shape[1]
-        frames = self.machine.frames(nodes)
-        if self.hints:
-            run: Trace = trace_batch(self.machine, problems, frames, self.constants)
-        else:
-            run = jax.vmap(lambda own: answer(self.machine, own, frames))(problems)
-            first = jax.vmap(lambda own: self.machine.hints(own, self.machine.start(own)))(problems)
-            run = run._replace(hints={name: frame[None] for name, frame in first.items()})
-        # A model takes one step from each frame to the next, and one where there is a single frame.
-        steps = jnp.maximum(run.length - 1, 1)
-        running = jnp.arange(max(frames - 1, 1))[:, None] < steps
-        mask = jnp.arange(nodes) < exist[:, None]
-        constants = {name: run.hints[name][0] for name in self.constants}
-        hints = {name: frames for name, frames in run.hints.items() if name not in constants}
-        graph = Graph(dict(inputs) | constants, mask, running, hints)
-        return Batch(graph, dict(run.outputs), mask, sizes)
+        return run_batch(
+            self.machine,
+            inputs,
+            sizes,
+            hints=self.hints,
+            exist=jax.vmap(self.count)(sizes),
+            constants=self.constants,
+            max_frames=self.max_frames,
+        )
 
     @classmethod
     def count(cls, size: jax.Array) -> jax.Array:

@@ -97,16 +97,21 @@ def trace(machine: Machine, problem: Problem, frames: int) -> Trace:
 
 
 def trace_batch(
-    machine: Machine, problems: Problem, frames: int, constants: tuple[str, ...] = ()
+    machine: Machine,
+    problems: Problem,
+    frames: int,
+    constants: tuple[str, ...] = (),
+    room: int | None = None,
 ) -> Trace:
-    """Run B examples, leaves of `problems` (B, ...), with hints (T = frames, B, ...).
+    """Run B examples, leaves of `problems` (B, ...), with hints (T = room, B, ...).
 
     The same as `trace` under vmap, but it ends with the last example rather than with the room.
 
     Args:
       machine: the algorithm.
       problems: the examples.
-      frames: the room for hints.
+      frames: the most there can be.
+      room: frames to keep; None for all.
       constants: hints that stay as they are; of these there is the first frame alone, (1, B, ...).
     """
     registers = jax.vmap(machine.start)(problems)
@@ -116,9 +121,11 @@ def trace_batch(
         shown = jax.vmap(machine.hints)(problems, registers)
         return {name: x for name, x in shown.items() if name not in constants}
 
-    room = jax.tree.map(
-        lambda x: jnp.zeros((frames, *x.shape), x.dtype), jax.eval_shape(show, problems, registers)
+    kept = frames if room is None else room
+    blank = jax.tree.map(
+        lambda x: jnp.zeros((kept, *x.shape), x.dtype), jax.eval_shape(show, problems, registers)
     )
+    advance = jax.vmap(lambda *own: _advance(machine, *own))
 
     def body(carry: Any) -> Any:
         frame, (registers, length, over), hints = carry
@@ -126,16 +133,27 @@ def trace_batch(
         shown = {name: select(over, jnp.zeros_like(x), x) for name, x in shown.items()}
         place = jax.lax.dynamic_update_index_in_dim  # needs no check of bounds, unlike .at
         hints = {name: place(hints[name], x, frame, 0) for name, x in shown.items()}
-        advance = jax.vmap(lambda *own: _advance(machine, *own))
         return frame + 1, advance(problems, registers, length, over), hints
 
     def going(carry: Any) -> jax.Array:
         frame, (_, _, over), _ = carry
-        return (frame < frames) & ~over.all()
+        return (frame < kept) & ~over.all()
 
     first = jax.vmap(machine.hints)(problems, registers)
     start = (registers, jnp.zeros(batch, jnp.int32), jnp.zeros(batch, bool))
-    _, (registers, length, over), hints = jax.lax.while_loop(going, body, (0, start, room))
+    frame, state, hints = jax.lax.while_loop(going, body, (0, start, blank))
+    if kept < frames:  # on to the answer, with nothing to keep
+
+        def unseen(carry: Any) -> Any:
+            frame, state = carry
+            return frame + 1, advance(problems, *state)
+
+        def unanswered(carry: Any) -> jax.Array:
+            frame, (_, _, over) = carry
+            return (frame < frames) & ~over.all()
+
+        _, state = jax.lax.while_loop(unanswered, unseen, (frame, state))
+    registers, length, over = state
     hints |= {name: first[name][None] for name in constants}
     return Trace(jax.vmap(machine.outputs)(problems, registers), hints, length + ~over)
 

@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from evojax_nar.errors import positive_int, reject
+from evojax_nar.tasks.clrs.batches import run_batch
 from evojax_nar.tasks.clrs.graph_inputs import ADJACENCY, SOURCE, WEIGHTS
 from evojax_nar.tasks.clrs.probes import POS, edge, node
 from evojax_nar.tasks.graph import GraphTask
 from evojax_nar.tasks.optimisation.augmenting import edmonds_karp
-from evojax_nar.tasks.optimisation.batches import at_least, run_batch
 from evojax_nar.tasks.optimisation.networks import TwoHalves
 from evojax_nar.tasks.scoring import decide, decide_truth
-from evojax_nar.tasks.sizes import Sizes, per_example
+from evojax_nar.tasks.sizes import Sizes, at_least, per_example
 from evojax_nar.types import Batch, Evaluation, GraphOutputs, Key, TaskSpec
 
 _FLOW = edge("flow", "scalar")

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 
 from evojax_nar.errors import reject
 from evojax_nar.settings import build
+from evojax_nar.tasks.clrs.batches import run_batch
 from evojax_nar.tasks.clrs.machine import Machine
 from evojax_nar.tasks.clrs.probes import Specification
 from evojax_nar.tasks.graph import GraphTask
-from evojax_nar.tasks.optimisation.batches import run_batch
 from evojax_nar.tasks.salsa.delaunay import Delaunay
 from evojax_nar.tasks.salsa.erdos_renyi import ErdosRenyi
 from evojax_nar.tasks.salsa.families import Family

@@ -3,53 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from evojax_nar.errors import InputError
 from evojax_nar.tasks.clrs.machine import Machine, Problem, Trace, answer, trace_batch
 from evojax_nar.types import Batch, Graph
 
 
 def run_batch(
-    machine: Machine, inputs: Mapping[str, jax.Array], sizes: jax.Array, *, hints: bool
+    machine: Machine,
+    inputs: Mapping[str, jax.Array],
+    sizes: jax.Array,
+    *,
+    hints: bool,
+    exist: jax.Array | None = None,
+    constants: tuple[str, ...] = (),
+    max_frames: int | None = None,
 ) -> Batch:
     """The answers of a machine to B problems, and what it shows on its way.
 
     Args:
       machine: the algorithm, on V nodes.
       inputs: its input probes with B in front, `pos` (B, V) among them, zero past the sizes.
-      sizes: (B,) int32, the nodes that exist.
+      sizes: (B,) int32, as the batch gives them.
       hints: whether all frames are kept; else the first one, which the inputs decide.
+      exist: (B,) int32, the nodes that exist; None where they are the sizes.
+      constants: hints that never change, which are given with the inputs instead.
+      max_frames: room for no more frames than these; None for the most there can be.
     """
-    problems = Problem(dict(inputs), sizes)
+    exist = sizes if exist is None else exist
+    problems = Problem(dict(inputs), exist)
     nodes = inputs["pos"].shape[1]
     frames = machine.frames(nodes)
+    room = frames if max_frames is None else min(frames, max_frames)
     if hints:
-        run: Trace = trace_batch(machine, problems, frames)
+        run: Trace = trace_batch(machine, problems, frames, constants, room)
     else:
         run = jax.vmap(lambda own: answer(machine, own, frames))(problems)
         first = jax.vmap(lambda own: machine.hints(own, machine.start(own)))(problems)
         run = run._replace(hints={name: frame[None] for name, frame in first.items()})
     # A model takes one step from each frame to the next, and one where there is a single frame.
     steps = jnp.maximum(run.length - 1, 1)
-    running = jnp.arange(max(frames - 1, 1))[:, None] < steps
-    mask = jnp.arange(nodes) < sizes[:, None]
-    graph = Graph(dict(inputs), mask, running, dict(run.hints))
-    return Batch(graph, dict(run.outputs), mask, sizes)
-
-
-def at_least(argument: str, sizes: Any, least: int) -> None:
-    """Sizes that a task can have, as far as they are known on the host.
-
-    Raises:
-      InputError: where one is smaller than `least`.
-    """
-    if isinstance(sizes, jax.Array):
-        return
-    for number in np.ravel(np.asarray(sizes)).tolist():
-        if number < least:
-            raise InputError(f"{argument} holds {number}; give sizes of at least {least}.")
+    running = jnp.arange(max(room - 1, 1))[:, None] < steps
+    mask = jnp.arange(nodes) < exist[:, None]
+    given = {**inputs, **{name: run.hints[name][0] for name in constants}}
+    shown = {name: frames for name, frames in run.hints.items() if name not in constants}
+    return Batch(Graph(given, mask, running, shown), dict(run.outputs), mask, sizes)
