@@ -6,7 +6,8 @@ the same generations of the same population, on 5 seeds. A seed has learned
 a task where what it deploys reaches the target on 1,024 fresh examples of the size that counts. A
 task that dense noise does not learn on every seed is a failed test, not a passed one. One size
 further dense noise is tried too, to say where the size comes from. The verdict is on dense noise
-against the default; normal factors stand beside them for comparison.
+against the default; normal factors stand beside them for comparison. (They were part of it until a
+first run of sorting, where they fall short.)
 
     python -m benchmarks.low_rank_learning --json benchmarks/results/low_rank_learning.json
 
