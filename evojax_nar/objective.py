@@ -14,7 +14,7 @@ from evojax_nar import population
 from evojax_nar.errors import positive_int, reject
 from evojax_nar.placement import LOCAL, Placement
 from evojax_nar.population import Members
-from evojax_nar.types import Batch, Carry, Evaluation, Key, Model, Params, Task, TaskSpec
+from evojax_nar.types import Batch, Carry, Evaluation, Key, Model, Params, Penalised, Task, TaskSpec
 
 
 @final
@@ -108,11 +108,19 @@ class TaskLoss:
     """Type of parameters and inputs as the model sees them; the outputs are judged in float32."""
 
     def __call__(self, params: Params, batch: Batch) -> Evaluation:
-        """Judge the model's outputs on the batch by the task."""
+        """Judge the model's outputs on the batch by the task; a model's own penalty is added."""
         inputs = batch.inputs
         if self.forward_dtype != "float32":
             params, inputs = cast((params, inputs), self.forward_dtype)
-        outputs = self.model.apply(params, inputs, spec=self.spec)
+        if not isinstance(self.model, Penalised):
+            return self._judge(self.model.apply(params, inputs, spec=self.spec), batch)
+        outputs, penalty = self.model.apply_with_penalty(params, inputs, spec=self.spec)
+        found = self._judge(outputs, batch)
+        penalty = jnp.asarray(penalty, jnp.float32)
+        metrics = {**found.metrics, "penalty": penalty}
+        return Evaluation(found.loss + penalty, found.score, metrics)
+
+    def _judge(self, outputs: Any, batch: Batch) -> Evaluation:
         outputs = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), outputs)
         return self.task.evaluate(outputs, batch)
 

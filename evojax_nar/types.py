@@ -220,6 +220,17 @@ class Model(Protocol):
 
 
 @runtime_checkable
+class Penalised(Protocol):
+    """A model with a cost of its own, such as the steps that it takes, which training minimises."""
+
+    def apply_with_penalty(
+        self, params: Params, inputs: Any, *, spec: TaskSpec
+    ) -> tuple[Any, jax.Array]:
+        """Outputs as `apply` gives them, and a scalar that is added to the loss in training."""
+        ...
+
+
+@runtime_checkable
 class Strategy(Protocol):
     """A training algorithm, with or without gradients. Frozen and hashable: sizes are static."""
 

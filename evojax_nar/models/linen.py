@@ -51,6 +51,31 @@ class LinenModel(Configurable, abc.ABC):
         outputs = self.module(spec).apply({"params": params}, inputs.values, inputs.mask)
         return jnp.asarray(outputs, jnp.float32)
 
+    def inspect(
+        self, params: Params, inputs: Sequence, *, spec: TaskSpec
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Outputs as `apply` gives them, and what the module shows of its inside, by name.
+
+        A module shows an array by `self.sow("shown", name, array)`, which costs nothing elsewhere.
+        What is shown at each step has a leading axis of T.
+        """
+        outputs, state = self.module(spec).apply(
+            {"params": params}, inputs.values, inputs.mask, mutable=["shown"]
+        )
+        return jnp.asarray(outputs, jnp.float32), shown(state.get("shown", {}))
+
+
+def shown(collection: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """What modules have sown, by its own name, or by its path where several have the same."""
+    leaves = jax.tree_util.tree_leaves_with_path(collection)
+    # The last entry of a path counts the calls of `sow`, of which there is one.
+    paths = [tuple(str(entry.key) for entry in path[:-1]) for path, _ in leaves]
+    names = [path[-1] for path in paths]
+    return {
+        name if names.count(name) == 1 else "/".join(path): leaf
+        for name, path, (_, leaf) in zip(names, paths, leaves, strict=True)
+    }
+
 
 def require_sequences(model: str, spec: TaskSpec) -> None:
     """Raise an `InputError` where a task gives graphs, which a model of sequences cannot read."""
