@@ -62,7 +62,7 @@ class LinenModel(Configurable, abc.ABC):
         outputs, state = self.module(spec).apply(
             {"params": params}, inputs.values, inputs.mask, mutable=["shown"]
         )
-        return jnp.asarray(outputs, jnp.float32), shown(state.get("shown", {}))
+        return jnp.asarray(outputs, jnp.float32), shown(state.get("shown") or {})
 
 
 def shown(collection: Mapping[str, Any]) -> dict[str, jax.Array]:
