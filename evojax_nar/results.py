@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, final, overload
 
 import jax
 
 from evojax_nar import config as configs
 from evojax_nar import schema
 from evojax_nar.errors import InputError, reject, unknown
-from evojax_nar.files import load_params, read_json, write_json
+from evojax_nar.files import load_params, read_json, write_bytes, write_json
 from evojax_nar.folder import ArmFolder
 from evojax_nar.types import Model, Params, Task
 
@@ -71,12 +71,65 @@ class Results:
 
         report.print_table(self.data)
 
-    def plot(self) -> list[Figure]:
-        """Learning curves and generalisation curves, written to the folder and returned."""
-        from evojax_nar import plots
+    @overload
+    def plot(self) -> list[Figure]: ...
 
-        plots.save(self.data, self.folder)
-        return [plots.curves(self.data), plots.generalisation(self.data)]
+    @overload
+    def plot(
+        self,
+        kind: str,
+        *,
+        arm: str | None = None,
+        seed: int | None = None,
+        size: int | None = None,
+    ) -> Figure: ...
+
+    def plot(
+        self,
+        kind: str | None = None,
+        *,
+        arm: str | None = None,
+        seed: int | None = None,
+        size: int | None = None,
+    ) -> list[Figure] | Figure:
+        """Figures, written to the folder and returned.
+
+        Without arguments: learning curves and generalisation curves. With "memory": where one arm's
+        model reads and writes its memory, step by step, on one example (memory.png).
+
+        Args:
+          kind: "memory"; None for the curves.
+          arm: its name; None for the first.
+          seed: one of the arm's; None for the first.
+          size: of the example; None for the smallest test size.
+
+        Raises:
+          InputError: for an unknown kind, arm or seed, a model that shows no memory, or a size that
+            it cannot run.
+        """
+        from evojax_nar import memory_plot, plots
+
+        if kind is None:
+            for argument, value in (("arm", arm), ("seed", seed), ("size", size)):
+                if value is not None:
+                    problem = "is for one kind of figure"
+                    raise reject(argument, value, problem, "give the kind too, which is 'memory'")
+            plots.save(self.data, self.folder)
+            return [plots.curves(self.data), plots.generalisation(self.data)]
+        if kind != "memory":
+            raise reject("kind", kind, "is not known", "give 'memory', or nothing for the curves")
+        arm = self.names[0] if arm is None else arm
+        chosen: int = self.arm(arm)["seeds"][0]["seed"] if seed is None else seed
+        figure = memory_plot.draw(
+            self.task,
+            self.model,
+            self.parameters(arm, chosen),
+            size=min(self.task.test_sizes) if size is None else size,
+            arm=arm,
+            seed=chosen,
+        )
+        write_bytes(self.folder / "memory.png", plots.png(figure))
+        return figure
 
     def save(self) -> None:
         """Write results.json, both plots and the page to the folder."""
