@@ -52,6 +52,11 @@ def is_choices(node: Any) -> bool:
     return isinstance(node, Choices)
 
 
+def is_mixture(node: Any) -> bool:
+    """Whether `node` is a `Mixture`; for `is_leaf` of tree functions."""
+    return isinstance(node, Mixture)
+
+
 def uniform(key: Key, shape: tuple[int, ...], count: int) -> Choices:
     """Choices (shape) of `count`, all equally likely.
 
@@ -74,6 +79,11 @@ def select(choices: Choices | Mixture, options: jax.Array) -> jax.Array:
     return jnp.tensordot(options, weights, axes=[[-1], [-1]])
 
 
+def one_hot(choices: Choices) -> Mixture:
+    """The mixture that puts all its weight on the choice made; `select` gives the same of both."""
+    return Mixture(jax.nn.one_hot(choices.value, choices.count, dtype=jnp.float32))
+
+
 def soften(logits: Params) -> Params:
     """A tree with a `Mixture`, by softmax, for every leaf of logits (..., count)."""
     return jax.tree.map(lambda leaf: Mixture(jax.nn.softmax(leaf)), logits)
@@ -86,4 +96,4 @@ def harden(mixtures: Params) -> Params:
         weights = mixture.weights
         return Choices(jnp.argmax(weights, axis=-1).astype(jnp.int32), weights.shape[-1])
 
-    return jax.tree.map(convert, mixtures, is_leaf=lambda node: isinstance(node, Mixture))
+    return jax.tree.map(convert, mixtures, is_leaf=is_mixture)

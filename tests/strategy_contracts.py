@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import re
 from typing import Any, NamedTuple
 
 import chex
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
+from evojax_nar.discrete import Choices, Mixture, select
 from evojax_nar.errors import InputError
 from evojax_nar.objective import Objective
 from evojax_nar.placement import LOCAL, Placement
@@ -43,15 +45,41 @@ def is_integer(strategy: Base) -> bool:
     return getattr(strategy, "integer", False)
 
 
+def moves_choices(strategy: Base) -> bool:
+    """Whether a strategy moves `Choices`: numbers of a few digits, each one of a few values."""
+    return getattr(strategy, "choices", False)
+
+
+DIGITS = np.array([0.3, 0.2, 0.1], np.float32)
+"""Each is taken once, left out or taken off: a grid of 0.1 from -0.6 to 0.6."""
+TAKEN = np.array([-1, 0, 1], np.float32)
+
+
+def number(strategy: Base, *shape: int) -> Any:
+    """Parameters (shape) that stand for 0, as the strategy moves them."""
+    if moves_choices(strategy):
+        return Choices(jnp.ones((*shape, len(DIGITS)), jnp.int32), len(TAKEN))
+    return jnp.zeros(shape, jnp.int8 if is_integer(strategy) else jnp.float32)
+
+
 def initial(strategy: Base) -> Params:
-    kind = jnp.int8 if is_integer(strategy) else jnp.float32
-    return {"w": jnp.zeros((2, 2), kind), "b": jnp.zeros((2,), kind)}
+    return {"w": number(strategy, 2, 2), "b": number(strategy, 2)}
 
 
-def real(leaf: Any) -> jax.Array:
+def real(node: Any) -> jax.Array:
     """What a parameter stands for."""
-    array = jnp.asarray(leaf)
+    if isinstance(node, (Choices, Mixture)):
+        return select(node, jnp.asarray(TAKEN)) @ DIGITS
+    array = jnp.asarray(node)
     return array / 16 if array.dtype == jnp.int8 else array
+
+
+def spacing(node: Any) -> float:
+    """Of the stripes in which members break: such that about a third of the start's neighbours do,
+    in whatever steps they differ from it."""
+    if isinstance(node, (Choices, Mixture)):
+        return 25
+    return 24 if jnp.asarray(node).dtype == jnp.int8 else 1000
 
 
 def data(breaks: float = NONE_BREAK, examples: int = 32) -> Data:
@@ -67,9 +95,7 @@ def regression(params: Params, data: Data) -> Evaluation:
     traces["regression"] += 1
     w, b = real(params["w"]), real(params["b"])
     error = data.inputs @ w + b[None] - data.targets
-    # The start lies outside of the stripes, and about a third of its neighbours lie within them;
-    # the same with bins of 1/16, by another spacing.
-    gauge = (24 if jnp.asarray(params["w"]).dtype == jnp.int8 else 1000) * (w[0, 0] + b[1])
+    gauge = spacing(params["w"]) * (w[0, 0] + b[1])
     broken = jnp.sin(gauge) > data.breaks
     loss = jnp.where(broken, jnp.where(jnp.cos(gauge) > 0, jnp.nan, -jnp.inf), jnp.mean(error**2))
     return Evaluation(loss, -loss, {"largest": jnp.abs(error).max()})
@@ -272,13 +298,15 @@ def bare_loss(params: Params, data: tuple[jax.Array, jax.Array]) -> jax.Array:
 
 def trains_any_tree(strategy: Base, steps: int) -> None:
     """A nested tree of numpy arrays and plain numbers, and a function that returns a loss."""
-    given = {
+    given: Any = {
         "blocks": [Scale(1.0, np.zeros(2)), {"w": np.zeros((2, 1), np.float16)}],
         "bias": jnp.asarray(0.0),
     }
     kind = jnp.float32
     if is_integer(strategy):
         given, kind = jax.tree.map(lambda leaf: np.int8(16 * leaf), given), jnp.int8
+    if moves_choices(strategy):
+        given, kind = jax.tree.map(_as_choices, given), jnp.int32
     points = data()
     both = (points.inputs, points.targets[:, :1])
     state = strategy.init(KEY, given)
@@ -291,6 +319,33 @@ def trains_any_tree(strategy: Base, steps: int) -> None:
     assert float(bare_loss(deployed, both)) < 0.5 * float(bare_loss(start, both))
     with pytest.raises(InputError, match=r"params\['n'\] has type int32"):
         strategy.init(KEY, {"n": jnp.arange(3)})
+    _moves_or_refuses(strategy)
+
+
+def _as_choices(leaf: Any) -> Choices:
+    """The nearest on the grid, in digits of numpy's: 0 is no digit at all, 1 is all of them."""
+    digits = np.asarray(leaf)[..., None] >= np.full(len(DIGITS), 0.5)
+    return Choices(1 + digits.astype(np.int64), len(TAKEN))  # type: ignore[arg-type]
+
+
+def _moves_or_refuses(strategy: Base) -> None:
+    """Choices, and numbers beside them, keep their kind, or a sentence says who moves them."""
+    choices = Choices(jnp.asarray([3, 0, 2]), 4)
+    if not moves_choices(strategy):
+        with pytest.raises(
+            InputError, match=r"^params\['c'\] holds choices.*; take strategies\.\w+"
+        ):
+            strategy.init(KEY, {"c": choices})
+        return
+    deployed = strategy.params(strategy.init(KEY, {"c": choices}))
+    chex.assert_trees_all_equal(deployed, {"c": choices})
+    both = {"c": choices, "w": jnp.ones(2)}
+    try:
+        deployed = strategy.params(strategy.init(KEY, both))
+    except InputError as error:
+        assert re.match(r"params\['w'\] has type float32.*strategies\.\w+", str(error))  # noqa: PT017
+    else:
+        chex.assert_trees_all_equal(deployed, both)
 
 
 # What the tests of single strategies share: no promise, but the same compiled programs.

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from evojax_nar.discrete import is_choices
 from evojax_nar.errors import InputError, unknown
 from evojax_nar.objective import Objective
 from evojax_nar.settings import Configurable
@@ -138,24 +139,33 @@ def require_even(argument: str, value: Any) -> None:
         )
 
 
-def float_params(params: Params) -> Params:
+def float_params(params: Params, *, for_choices: str = "strategies.BitFlip") -> Params:
     """`params` with every leaf a strongly typed array in float32; the first state of a strategy.
+
+    Args:
+      params: a tree of arrays and numbers.
+      for_choices: the strategy to be named where parameters are `Choices`.
 
     Raises:
       InputError: where a leaf is not of a floating-point type, naming its path.
     """
 
     def convert(path: Any, leaf: Any) -> jax.Array:
+        where = jax.tree_util.keystr(path)
+        if is_choices(leaf):
+            raise InputError(
+                f"params{where} holds choices, which Gaussian noise and gradients cannot move; "
+                f"take {for_choices}, or give floating-point parameters"
+            )
         array = jnp.asarray(leaf)
         if not jnp.issubdtype(array.dtype, jnp.floating):
-            where = jax.tree_util.keystr(path)
             raise InputError(
                 f"params{where} has type {array.dtype}, which Gaussian noise and gradients cannot "
                 "move; give floating-point parameters"
             )
         return jax.lax.convert_element_type(array, jnp.float32)
 
-    return jax.tree_util.tree_map_with_path(convert, params)
+    return jax.tree_util.tree_map_with_path(convert, params, is_leaf=is_choices)
 
 
 def _is_injected(node: Any) -> bool:

@@ -64,7 +64,7 @@ class Gradient(Base):
     def init(self, key: Key, params: Params) -> GradientState:
         """State at `params`; `key` is not used."""
         del key
-        params = float_params(params)
+        params = float_params(params, for_choices="strategies.Relaxation")
         return GradientState(params, self.optimizer.init(params))
 
     def step(

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
+from evojax_nar.discrete import is_choices
 from evojax_nar.errors import InputError, finite, positive_int, reject
 from evojax_nar.integer import LIMIT, UNIT_BITS, IntegerPairs
 from evojax_nar.objective import Objective
@@ -201,13 +202,18 @@ def _int8_params(params: Params) -> Params:
     """`params` with every leaf an int8 array in -127..127."""
 
     def convert(path: Any, leaf: Any) -> jax.Array:
+        where = jax.tree_util.keystr(path)
+        if is_choices(leaf):
+            raise InputError(
+                f"params{where} holds choices, which steps of whole bins cannot move; "
+                "take strategies.BitFlip, or give int8 parameters"
+            )
         array = jnp.asarray(leaf)
         if array.dtype != jnp.int8:
-            where = jax.tree_util.keystr(path)
             raise InputError(
                 f"params{where} has type {array.dtype}, which steps of whole bins cannot move; "
                 "give int8 parameters, such as those of models.IntegerGRU, or take strategies.ES"
             )
         return jnp.maximum(array, jnp.int8(-LIMIT))
 
-    return jax.tree_util.tree_map_with_path(convert, params)
+    return jax.tree_util.tree_map_with_path(convert, params, is_leaf=is_choices)
