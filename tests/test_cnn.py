@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import chex
 import contracts
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 import evojax_nar as nar
 from evojax_nar.errors import InputError
-from evojax_nar.models.cnn import CNN
+from evojax_nar.models.cnn import CNN, Convolution
 from evojax_nar.noise import LowRank, materialise, perturbed
 from evojax_nar.tasks import Copy
 from evojax_nar.types import Sequence
@@ -67,7 +69,7 @@ def oracle(p: Any, x: np.ndarray) -> np.ndarray:
     x = dense(p["Dense_0"], x)
     for layer in range(MODEL.layers):
         y = gelu(normalise(p[f"LayerNorm_{layer}"], x))
-        kernel, bias = (wide(p[f"Conv_{layer}"][name]) for name in ("kernel", "bias"))
+        kernel, bias = (wide(p[f"Convolution_{layer}"][name]) for name in ("kernel", "bias"))
         for step in range(len(x)):
             x[step] += bias
             for offset in range(MODEL.kernel):
@@ -85,6 +87,26 @@ def test_each_example_is_its_equations_at_its_own_length() -> None:
     for row, length in enumerate(LENGTHS):
         wanted = oracle(params, wide(values()[row, :length]))
         np.testing.assert_allclose(outputs[row, :length], wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [(5,), (3, 5), (1, 3)])
+def test_a_convolution_is_that_of_flax(window: tuple[int, ...]) -> None:
+    random = np.random.default_rng(1)
+    shape = (2, *(4, 6)[: len(window)], 3)
+    x = jnp.asarray(random.normal(size=shape), jnp.float32)
+    ours: nn.Module = Convolution(7, window)
+    theirs: nn.Module = nn.Conv(7, window)
+    key = jax.random.key(0)
+    fresh = [jax.jit(module.init)(key, x) for module in (ours, theirs)]
+    assert jax.tree.map(jnp.shape, fresh[0]) == jax.tree.map(jnp.shape, fresh[1])
+    np.testing.assert_array_equal(*(own["params"]["kernel"] for own in fresh))
+    params = jax.tree.map(lambda leaf: leaf + 0.1, fresh[0])
+
+    def judged(module: Any) -> Any:
+        total = lambda params, x: jnp.sin(module.apply(params, x)).sum()  # noqa: E731
+        return jax.jit(jax.value_and_grad(total, argnums=(0, 1)))(params, x)
+
+    chex.assert_trees_all_close(judged(ours), judged(theirs), rtol=1e-5, atol=1e-5)
 
 
 def test_a_step_sees_as_far_as_said() -> None:
@@ -110,8 +132,8 @@ def test_low_rank_noise_is_never_added_up() -> None:
     audit = nar.audit(MODEL, params, spec=SPEC, strict=True)
     assert audit.fallback_bytes == 0
     kinds = {row.path: row.kind for row in audit.rows}
-    assert kinds["Conv_0/kernel"] == "shared + rank 1"
-    assert kinds["Conv_0/bias"] == "dense"
+    assert kinds["Convolution_0/kernel"] == "shared + rank 1"
+    assert kinds["Convolution_0/bias"] == "dense"
     noise = LowRank().draw(contracts.KEY, params, 0.05)
     inputs = Sequence(jnp.asarray(values()), jnp.asarray(EXISTS))
     run = jax.jit(perturbed(lambda p, x: MODEL.apply(p, x, spec=SPEC), strict=True))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from evojax_nar.errors import positive_int, reject
+from evojax_nar.models.cnn import Convolution
 from evojax_nar.models.linen import LinenModel
 from evojax_nar.types import TaskSpec
 
@@ -28,9 +29,9 @@ class ConvolutionalGRU(nn.Module):
         """The next image (B, T, width, maps)."""
         maps, window = image.shape[-1], (self.kernel, self.kernel)
         opened = nn.initializers.constant(GATE_BIAS)
-        keep = nn.sigmoid(nn.Conv(maps, window, bias_init=opened, name="update")(image))
-        reset = nn.sigmoid(nn.Conv(maps, window, bias_init=opened, name="reset")(image))
-        candidate = jnp.tanh(nn.Conv(maps, window, name="candidate")(reset * image))
+        keep = nn.sigmoid(Convolution(maps, window, bias_init=opened, name="update")(image))
+        reset = nn.sigmoid(Convolution(maps, window, bias_init=opened, name="reset")(image))
+        candidate = jnp.tanh(Convolution(maps, window, name="candidate")(reset * image))
         return keep * image + (1.0 - keep) * candidate
 
 
