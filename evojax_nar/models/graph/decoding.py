@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from evojax_nar.models.graph.encoding import FAR, POINTERS, Features
+from evojax_nar.models.graph.permutations import fuse, log_sinkhorn
 from evojax_nar.types import Field
 
 
@@ -45,6 +46,9 @@ class Decoder(nn.Module):
             there = linear("to", node, width)[:, :, None] + linear("edge", edge, width)
             here = linear("from", node, width)[:, :, None]
             found = linear("logit", jnp.maximum(here, there.swapaxes(1, 2)), 1)
+            if field.kind == "permutation":
+                order = log_sinkhorn(found[..., 0], nodes)
+                return fuse(order, linear("first", node, 1)[..., 0], nodes)
         else:
             found = linear("node", node, width)
         return found if field.kind == "categorical" else found[..., 0]

@@ -71,25 +71,50 @@ def _mean(values: jax.Array, nodes: jax.Array, axis: int) -> jax.Array:
 
 
 def soften(fields: tuple[Field, ...], probes: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """Probes with pointers as one-hot rows, (..., V), and what is masked out as 0."""
+    """Probes with pointers as one-hot rows, (..., V), float32; what is masked out stays -1."""
     found = {}
     for field in fields:
         value = probes[field.name]
         if field.kind in POINTERS:
             value = jax.nn.one_hot(value, value.shape[1], dtype=jnp.float32)
-        elif field.kind == "mask":
-            value = jnp.maximum(value, 0.0)
-        found[field.name] = value
+        found[field.name] = value.astype(jnp.float32)
     return found
 
 
-def read_back(field: Field, logits: jax.Array, nodes: jax.Array) -> jax.Array:
-    """Logits of a probe as the soft probe that they stand for."""
+def read_back(
+    field: Field, logits: jax.Array, nodes: jax.Array, *, hard: bool = False
+) -> jax.Array:
+    """Logits of a probe as the soft probe that they stand for; as a decision where `hard`.
+
+    No gradient passes a decision, nor a real number that is read where `hard`.
+    """
     if field.kind == "scalar":
-        return logits
+        return jax.lax.stop_gradient(logits) if hard else logits
     if field.kind == "mask":
-        return jax.nn.sigmoid(logits)
-    if field.kind == "categorical":
-        return jax.nn.softmax(logits)
-    real = nodes.reshape(nodes.shape[0], *[1] * (logits.ndim - 2), nodes.shape[1])
-    return jax.nn.softmax(jnp.where(real, logits, FAR))
+        return (logits > 0).astype(logits.dtype) if hard else jax.nn.sigmoid(logits)
+    if field.kind != "categorical":
+        real = nodes.reshape(nodes.shape[0], *[1] * (logits.ndim - 2), nodes.shape[1])
+        logits = jnp.where(real, logits, FAR)
+    if hard:
+        return jax.nn.one_hot(logits.argmax(axis=-1), logits.shape[-1], dtype=logits.dtype)
+    return jax.nn.softmax(logits)
+
+
+def links(
+    fields: tuple[Field, ...], probes: Mapping[str, jax.Array], nodes: jax.Array
+) -> jax.Array:
+    """Which nodes are neighbours by soft probes, (B, V, V) bool, symmetric; each is its own.
+
+    Pointers link where they are worth more than 0.5 one way and the other together, masks of edges
+    where they are not 0: those that are read back softly never are, and link all nodes.
+    Source: Ibarz et al. 2022, arXiv:2209.11142.
+    """
+    count = nodes.shape[1]
+    found = jnp.zeros((*nodes.shape, count), bool)
+    for field in fields:
+        value = probes[field.name]
+        if field.location == "node" and field.kind in POINTERS:
+            found |= value + value.swapaxes(1, 2) > 0.5
+        elif field.location == "edge" and field.kind == "mask":
+            found |= value + value.swapaxes(1, 2) > 0.0
+    return found & nodes[:, :, None] & nodes[:, None] | jnp.eye(count, dtype=bool)
