@@ -12,6 +12,7 @@ from flax import linen as nn
 from evojax_nar import noise as noises
 from evojax_nar import perturb, programs
 from evojax_nar.cost import readable_bytes
+from evojax_nar.discrete import is_choices
 from evojax_nar.errors import InputError
 from evojax_nar.models.inputs import blank
 from evojax_nar.noise import LowRank, Thin
@@ -26,7 +27,7 @@ class Row:
     path: str
     shape: tuple[int, ...]
     kind: str
-    """"shared + rank r", "dense", "frozen", "fallback" or "unused"."""
+    """"shared + rank r", "dense", "frozen", "fallback", "unused" or "choices"."""
     drawn: int
     """Random numbers that a member draws for it."""
     formed: int
@@ -105,7 +106,8 @@ def audit(
     with perturb.recording() as found:
         jax.eval_shape(noises.perturbed(run), params, drawn, *args)
     # A loop may be traced more than once; what is formed in it, is formed once.
-    fallbacks = list(dict.fromkeys(found))
+    chosen = _chosen(params)
+    fallbacks = [own for own in dict.fromkeys(found) if not chosen.issuperset(own.leaves)]
     if strict:
         perturb.refuse(fallbacks)
     return Audit(_rows(params, drawn, fallbacks, _used(run, params, args)))
@@ -130,6 +132,7 @@ def _rows(
     used: Sequence[bool],
 ) -> tuple[Row, ...]:
     leaves, structure = jax.tree.flatten(params)
+    chosen = _chosen(params)
     rows = []
     for path, leaf, own, is_used in zip(
         noises.paths(params), leaves, structure.flatten_up_to(drawn), used, strict=True
@@ -137,7 +140,9 @@ def _rows(
         mine = [fallback for fallback in fallbacks if path in fallback.leaves]
         numbers = sum(part.size for part in jax.tree.leaves(own))
         kind, formed = "dense", leaf.size * leaf.dtype.itemsize
-        if own is None:
+        if path in chosen:
+            kind, numbers = "choices", leaf.size
+        elif own is None:
             kind, formed = "frozen", 0
         elif not is_used:
             kind, formed = "unused", 0
@@ -150,6 +155,14 @@ def _rows(
         forced = tuple(dict.fromkeys(fallback.primitive for fallback in mine))
         rows.append(Row(path, tuple(leaf.shape), kind, numbers, formed, forced))
     return tuple(rows)
+
+
+def _chosen(params: Params) -> set[str]:
+    """Paths of the leaves that are choices, which noise does not move."""
+    # A `Choices` has one leaf, so the two lists are in step.
+    nodes = jax.tree.leaves(params, is_leaf=is_choices)
+    pairs = zip(noises.paths(params), nodes, strict=True)
+    return {path for path, node in pairs if is_choices(node)}
 
 
 def _used(function: Callable[..., Any], params: Params, args: Any) -> list[bool]:

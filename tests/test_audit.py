@@ -72,7 +72,21 @@ def test_nothing_is_run() -> None:
     assert (row.kind, row.drawn) == ("shared + rank 1", 2_000_000)
 
 
-@pytest.mark.parametrize("name", nar.models.names())
+DISCRETE = [cls.name for cls in nar.models.ALL if issubclass(cls, nar.models.DiscreteModel)]
+FLOAT = [name for name in nar.models.names() if name not in DISCRETE]
+
+
+@pytest.mark.parametrize("name", DISCRETE)
+def test_choices_are_drawn_and_nothing_falls_back(name: str) -> None:
+    spec, model = nar.tasks.get("parity").spec, nar.models.get(name)
+    params = jax.eval_shape(lambda: model.init(KEY, spec))
+    audit = nar.audit(model, params, spec=spec, strict=True)
+    assert {row.kind for row in audit.rows} == {"choices"}
+    assert sum(row.drawn for row in audit.rows) == nar.models.parameter_count(params)
+    assert audit.fallback_bytes == 0
+
+
+@pytest.mark.parametrize("name", FLOAT)
 def test_built_in_models_fall_back_nowhere(name: str) -> None:
     specs = [nar.tasks.get(task).spec for task in ("parity", "clrs/bfs")]
     spec = next(spec for spec in specs if nar.models.suits(name, spec))

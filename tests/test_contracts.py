@@ -19,7 +19,7 @@ import strategy_contracts as promises
 
 from evojax_nar import models, strategies, tasks
 from evojax_nar.errors import InputError
-from evojax_nar.models import GraphModel, LinenModel
+from evojax_nar.models import DiscreteModel, GraphModel, LinenModel
 from evojax_nar.strategies import Base
 from evojax_nar.tasks import GraphTask, SequenceTask
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 FOLDERS: list[tuple[Any, Any, tuple[str, ...]]] = [
     (strategies, Base, ("init", "step", "params")),
     (tasks, (SequenceTask, GraphTask), ("sample", "evaluate")),
-    (models, (LinenModel, GraphModel), ("init", "apply")),
+    (models, (LinenModel, GraphModel, DiscreteModel), ("init", "apply")),
 ]
 every_folder = pytest.mark.parametrize(
     ("folder", "base", "methods"), FOLDERS, ids=[folder.__name__ for folder, _, _ in FOLDERS]

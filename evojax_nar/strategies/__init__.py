@@ -6,6 +6,7 @@ from typing import Any
 from evojax_nar.settings import build
 from evojax_nar.strategies import shaping
 from evojax_nar.strategies.base import Base, Example
+from evojax_nar.strategies.choices import PBIL, UMDA, BitFlip, CartesianGP, Relaxation
 from evojax_nar.strategies.es import ES
 from evojax_nar.strategies.evosax_adapter import Evosax
 from evojax_nar.strategies.genetic_algorithm import GeneticAlgorithm
@@ -24,6 +25,11 @@ ALL: tuple[type[Base], ...] = (
     GeneticAlgorithm,
     RandomSearch,
     IntegerES,
+    BitFlip,
+    PBIL,
+    UMDA,
+    CartesianGP,
+    Relaxation,
     Gradient,
 )
 """Every built-in strategy; a name here puts a new one on the command line and under test."""
@@ -31,15 +37,20 @@ ALL: tuple[type[Base], ...] = (
 __all__ = [
     "ALL",
     "ES",
+    "PBIL",
     "PGPE",
     "SNES",
+    "UMDA",
     "Base",
+    "BitFlip",
+    "CartesianGP",
     "Evosax",
     "Example",
     "GeneticAlgorithm",
     "Gradient",
     "IntegerES",
     "RandomSearch",
+    "Relaxation",
     "get",
     "names",
     "optimizer",

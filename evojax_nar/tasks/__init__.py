@@ -18,6 +18,7 @@ from evojax_nar.tasks import (
     salsa,
 )
 from evojax_nar.tasks.copy import Copy, Reverse
+from evojax_nar.tasks.digits import Digits
 from evojax_nar.tasks.graph import GraphTask
 from evojax_nar.tasks.parity import Parity
 from evojax_nar.tasks.perturbed import WRAPPERS, Perturbed, Shifted
@@ -29,6 +30,7 @@ __all__ = [
     "ALL",
     "ByteText",
     "Copy",
+    "Digits",
     "GraphTask",
     "Parity",
     "Perturbed",
@@ -60,6 +62,7 @@ ALL: tuple[type[SequenceTask] | type[GraphTask], ...] = (
     SortLetters,
     SortWords,
     ByteText,
+    Digits,
     *chomsky.ALL,
     *clrs.ALL,
     *formal.ALL,
