@@ -129,16 +129,18 @@ def test_stack_is_its_equation(depth: int | None) -> None:
     assert 0.4 < np.asarray(shown["actions"]).max(axis=-1).mean() < 0.95
 
 
-@pytest.mark.parametrize("cells", [None, 1, 4, 30])
-def test_tape_is_its_equation(cells: int | None) -> None:
-    model = TapeRNN(hidden=5, cell_width=2, tape=cells, tapes=2, sharpness=1.5)
+@pytest.mark.parametrize(("cells", "lag"), [(None, 0), (None, 1), (1, 0), (4, 1), (30, 0)])
+def test_tape_is_its_equation(cells: int | None, lag: int) -> None:
+    model = TapeRNN(hidden=5, cell_width=2, tape=cells, tapes=2, lag=lag, sharpness=1.5)
     params, given = fresh(model), inputs()
     outputs, shown = look(model, params, given)
     assert shown["actions"].shape == (TIME, BATCH, 2, 5)
-    for row, (steps, jump) in enumerate(zip(STEPS, (6, 3, 0), strict=True)):
+    for row, (steps, length) in enumerate(zip(STEPS, (6, 3, 0), strict=True)):
         own = slice(0, steps)
         rows = np.asarray(given.values)[row, own]
-        wanted = oracle(params, rows, 1.5, 2, steps if cells is None else cells, jump)
+        wanted = oracle(
+            params, rows, 1.5, 2, steps if cells is None else cells, max(length - lag, 0)
+        )
         for ours, theirs in zip(
             (outputs[row, own], shown["actions"][own, row], shown["cell"][own, row]),
             wanted,
@@ -252,36 +254,43 @@ def test_a_stack_reverses_strings_of_any_length() -> None:
         assert np.asarray(shown["actions"])[:, 0, 0].argmax(axis=-1).tolist() == wanted
 
 
-def test_a_tape_repeats_strings_of_any_length() -> None:
+@pytest.mark.parametrize("lag", [0, 1])
+def test_a_tape_repeats_strings_of_any_length(lag: int) -> None:
     """It writes bits to the right, jumps back from the first blank, and reads them; and so on.
 
-    Units: the bit (0 where empty), whether it is empty, the cell as a sign (0 where blank), and
-    whether the cell is 1, and is -1.
+    Units: the bit (0 where empty), whether it is empty, the cell as a sign (0 where blank), whether
+    the cell is 1, and is -1, and the first bit, which holds itself up.
     """
-    model = TapeRNN(hidden=5, cell_width=1)
-    from_input = [[-1, -1, 0, 0, 0], [1, -1, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 1, 1, -1]]
-    jump_left = [0, 1, 0, -1, -1]  # 3 where empty and blank, else at most 1
+    model = TapeRNN(hidden=6, cell_width=1, lag=lag)
+    from_input = [
+        [-1, -1, 0, 0, 0, -1],  # 0
+        [1, -1, 0, 0, 0, 1],  # 1
+        [0, 1, 0, 0, 0, 0],  # empty
+        [0, 0, 1, 1, -1, 0],  # the cell
+    ]
+    jump_left = [0, 1, 0, -1, -1, 0]  # 3 where empty and blank, else at most 1
     params = program(
         "TapeCell_0",
         from_input=from_input,
-        bias=[0, 0, 0, -0.5, -0.5],
+        bias=[0, 0, 0, -0.5, -0.5, 0],
+        holds=[0, 0, 0, 0, 0, 2],
         scores=([[0, 0, 0, by, 0] for by in jump_left], [-4, -4, 0, -2, -4]),
-        value=[[1], [0], [1], [0], [0]],
-        outputs=[[0, 0], [0, 0], [-1, 1], [0, 0], [0, 0]],
+        value=[[1], [0], [1], [0], [0], [0]],
+        outputs=[[0, 0], [0, 0], [-2, 2], [0, 0], [0, 0], [-1, 1]],
     )
     like(params, model)
     random = np.random.default_rng(3)
     sizes, time = (50, 13), 400
     bits = [random.integers(2, size=size) for size in sizes]
     outputs, shown = look(model, params, strings(bits, time))
-    signs = np.sign(np.asarray(outputs)[..., 1])
     for row, own in enumerate(bits):
-        # The jump takes a step of its own, at which a blank is read.
-        period = [0, *(2 * own - 1)]
-        wanted = np.resize(period, time - len(own))
-        np.testing.assert_array_equal(signs[row, len(own) :], wanted)
+        # A jump takes a step, at which the first bit is said: too early by one without a lag.
+        period = own if lag else [own[0], *own]
+        said = np.asarray(outputs)[row, len(own) :].argmax(axis=-1)
+        np.testing.assert_array_equal(said, np.resize(period, time - len(own)))
         jumps = np.asarray(shown["actions"])[len(own) :, row, 0, 3]
-        np.testing.assert_allclose(jumps, wanted == 0, atol=1e-9)
+        wanted = np.arange(time - len(own)) % len(period) == 0
+        np.testing.assert_allclose(jumps, wanted, atol=1e-9)
 
 
 def strings(bits: Any, time: int) -> Sequence:
@@ -293,17 +302,19 @@ def strings(bits: Any, time: int) -> Sequence:
     return Sequence(jnp.asarray(np.eye(3, dtype=np.float32)[tokens]), mask)
 
 
-def program(name: str, *, from_input: Any, bias: Any, scores: Any, **layers: Any) -> Any:
-    """A tree of parameters without recurrence, all of it scaled to be sure."""
+def program(
+    name: str, *, from_input: Any, bias: Any, scores: Any, holds: Any = 0, **layers: Any
+) -> Any:
+    """A tree of parameters, all of it scaled to be sure; `holds` is what a unit gives to itself."""
     sure = lambda numbers: SURE * jnp.asarray(numbers, jnp.float32)  # noqa: E731
     hidden = len(bias)
     return {
         name: {
             "controller": {
                 "i": {"kernel": sure(from_input), "bias": sure(bias)},
-                "h": {"kernel": jnp.zeros((hidden, hidden))},
+                "h": {"kernel": sure(np.eye(hidden) * holds)},
             },
-            "scores": {"kernel": sure(scores[0]), "bias": sure(scores[1])},
+            "scores": {"kernel": 4 * sure(scores[0]), "bias": 4 * sure(scores[1])},
             # Values are written as they are, so that a cell is -1, 0 or 1.
             "value": {"kernel": jnp.asarray(layers["value"], jnp.float32), "bias": jnp.zeros(1)},
             "outputs": {"kernel": sure(layers["outputs"]), "bias": jnp.zeros(2)},
@@ -351,6 +362,19 @@ def test_padding_is_not_seen(machine: Any) -> None:
 
 
 @every_machine
+def test_sharpness_leaves_fresh_actions_as_they_are(machine: Any) -> None:
+    given, seeds = inputs(), jax.random.split(jax.random.key(1), 64)
+
+    def spread(sharpness: float) -> float:
+        model = machine(hidden=16, sharpness=sharpness)
+        each = jax.vmap(lambda key: model.inspect(model.init(key, SPEC), given, spec=SPEC)[1])
+        return float(jnp.log(jax.jit(each)(seeds)["actions"]).std(axis=-1).mean())
+
+    assert spread(5.0) == pytest.approx(spread(1.0), rel=0.15)
+    assert spread(1.0) > 0.1
+
+
+@every_machine
 def test_gradients_are_finite(machine: Any) -> None:
     model = machine.example()
 
@@ -392,6 +416,7 @@ def test_members_are_evolved_without_fallback(machine: Any) -> None:
         (TapeRNN, {"cell_width": -1}),
         (TapeRNN, {"tape": 0}),
         (TapeRNN, {"tapes": 0}),
+        (TapeRNN, {"lag": -1}),
         (StackRNN, {"sharpness": 0.0}),
         (TapeRNN, {"sharpness": float("nan")}),
     ],

@@ -36,6 +36,12 @@ class TapeRNN(CellModel):
     of steps before the run of equal inputs with which the example ends, such as the empty steps
     at which an answer is read; 0, and the jumps stay, where all inputs are equal.
 
+    A jump takes a step, in which a head that walks along the tape would have gone a cell further.
+    After l steps to the right and a jump by l it is thus back where it began, but too late: the
+    first cell was to be read at the step of the jump. No other moves make that up, so what must be
+    answered in its order from the first empty step on is out of reach with `lag=0`, as in the
+    paper, where further empty steps may come before the answer; with `lag=1` it is not.
+
     Shows: "actions" (T, B, tapes, 5) in the order of `ACTIONS`, and "cell" (T, B, tapes,
     cell_width) as it is read.
 
@@ -48,9 +54,11 @@ class TapeRNN(CellModel):
       cell_width: numbers in a cell of a tape.
       tape: cells of a tape; None for as many as an example has steps.
       tapes: how many there are.
-      sharpness: what the scores of actions are multiplied by before the softmax, 1 in the papers.
-        Actions that are nearly hard are enough at the sizes trained on, and what is left over
-        blurs the tape at larger ones; at 5 training makes them hard before the loss is gone.
+      lag: by how much a jump is shorter than l, 0 in the paper.
+      sharpness: what the scores of actions are multiplied by before the softmax, 1 in the paper;
+        the fresh weights of the scores are divided by it. Actions that are nearly hard leave no
+        loss at the sizes trained on, and what is left over of the others blurs the tape at larger
+        ones. A gradient with Adam makes them harder at 5; evolution does so by itself at 1.
     """
 
     name: ClassVar[str] = "tape_rnn"
@@ -58,6 +66,7 @@ class TapeRNN(CellModel):
     cell_width: int = 8
     tape: int | None = None
     tapes: int = 1
+    lag: int = 0
     sharpness: float = 1.0
 
     def __post_init__(self) -> None:
@@ -65,6 +74,7 @@ class TapeRNN(CellModel):
             positive_int(argument, getattr(self, argument))
         if self.tape is not None:
             positive_int("tape", self.tape)
+        positive_int("lag", self.lag, least=0)
         finite("sharpness", self.sharpness, above=0.0)
 
     @classmethod
@@ -79,12 +89,12 @@ class TapeRNN(CellModel):
         return TapeCell(*sizes, float(self.sharpness), spec.output_features)
 
     def start(self, cell: nn.RNNCellBase, inputs: Sequence) -> Carry:
-        """Empty tapes, with the ring and the length l of each example."""
+        """Empty tapes, with the ring and the jump of each example."""
         state, tape, _ = super().start(cell, inputs)
         steps = inputs.mask.sum(axis=1)
         ring = steps if self.tape is None else jnp.full_like(steps, self.tape)
         ring = jnp.maximum(ring, 1)
-        jump = input_length(inputs) % ring
+        jump = jnp.maximum(input_length(inputs) - self.lag, 0) % ring
         return state, tape, digits(jnp.stack([ring, jump], axis=1))
 
 
@@ -108,8 +118,10 @@ class TapeCell(nn.RNNCellBase):
         self.sow("shown", "cell", under)
         read = jnp.concatenate([inputs, under.reshape(batch, -1)], axis=-1)
         state, _ = nn.SimpleCell(self.hidden, name="controller")(state, read)
-        scores = nn.Dense(self.tapes * len(ACTIONS), name="scores")(state)
-        scores = self.sharpness * scores.reshape(batch, self.tapes, len(ACTIONS))
+        # Actions begin as soft as those without sharpness, and harden sooner.
+        small = nn.initializers.variance_scaling(self.sharpness**-2, "fan_in", "truncated_normal")
+        layer = nn.Dense(self.tapes * len(ACTIONS), name="scores", kernel_init=small)
+        scores = self.sharpness * layer(state).reshape(batch, self.tapes, len(ACTIONS))
         actions = jax.nn.softmax(scores)
         self.sow("shown", "actions", actions)
         value = nn.Dense(self.tapes * self.width, name="value")(state).reshape(under.shape)
