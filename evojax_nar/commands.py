@@ -178,6 +178,7 @@ def _train_arms(flags: cli.Compare | cli.Train, command: str) -> int:
             placement=planning.placement(flags),
             stop_loss=plan.stop_loss,
             replay=plan.replay,
+            readings=plan.readings,
             loggers=_loggers(flags, folder),
             notes=planning.notes(config),
             progress=not flags.quiet,

@@ -7,11 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from evojax_nar import config as configs
 from evojax_nar import cost, environment, stats
 from evojax_nar.budget import Arm, Budget, as_arm
+from evojax_nar.checkpoint import Checkpoints
 from evojax_nar.errors import InputError
-from evojax_nar.evaluator import Evaluator, examples_seen
+from evojax_nar.evaluator import TEST, Evaluator, examples_seen
 from evojax_nar.files import read_json, save_params, write_json
 from evojax_nar.floors import Floor, floor
 from evojax_nar.folder import ArmFolder, Folder, fresh
@@ -22,6 +25,7 @@ from evojax_nar.models.linen import parameter_count
 from evojax_nar.placement import LOCAL, Placement
 from evojax_nar.processes import first, is_first
 from evojax_nar.progress import Display, Quiet
+from evojax_nar.readings import Reading
 from evojax_nar.results import SCHEMA, Results, Run
 from evojax_nar.spread import SpreadEvaluator, SpreadGroup
 from evojax_nar.trainer import Group, Outcome, Settings, train_group
@@ -42,6 +46,7 @@ def compare(
     forward_dtype: str = "float32",
     stop_loss: float | None = None,
     replay: Mapping[str, Sequence[int]] | None = None,
+    readings: Sequence[Reading] = (),
     placement: Placement = LOCAL,
     checkpoint_seconds: float = 10.0,
     loggers: Sequence[Logger] = (),
@@ -65,6 +70,8 @@ def compare(
       stop_loss: stop a seed once its validation loss, on training sizes, is at most this; None to
         spend the budget.
       replay: arm to the steps of each seed, in place of the clock of a budget in seconds.
+      readings: further ways to read outputs, `readings.Ensemble()` and `readings.Steps()`, judged
+        beside what is deployed on the same examples, at the end of each seed.
       placement: devices and chunks of populations; where its mesh has devices of several processes,
         each calls this with the same arguments, and the first writes.
       checkpoint_seconds: least time between two checkpoints.
@@ -85,6 +92,7 @@ def compare(
         evaluation_examples=evaluation_examples,
         forward_dtype=forward_dtype,
         replay=replay,
+        readings=readings,
     )
     settings = Settings(
         budget=budget,
@@ -127,7 +135,7 @@ def compare(
                 steps = None if replay is None else dict(zip(which, replay[name], strict=True))
                 display.begin(name, budget, len(which), steps, str(forecasts[name]))
                 for seeds_together in _divide(group, which, arm_folder):
-                    _train(group, seeds_together, arm_folder, steps, watch, warn)
+                    _train(group, seeds_together, arm_folder, steps, readings, watch, warn)
                 entries.append(first(partial(_entry, name, group, which, arm_folder)))
         floors = {str(size): floor(task, size) for size in task.test_sizes}
         for entry in entries:
@@ -152,6 +160,7 @@ def compare(
                 "environment": environment.describe(),
                 "budget": {"kind": budget.kind, "amount": budget.amount},
                 "evaluation": {"examples": examples_seen(evaluation_examples)},
+                **({"readings": config["readings"]} if readings else {}),
                 "stop_loss": stop_loss,
                 "floors": {size: own and own._asdict() for size, own in floors.items()},
                 "notes": remarks,
@@ -249,6 +258,7 @@ def _train(
     seeds: tuple[int, ...],
     folder: ArmFolder,
     steps: Mapping[int, int] | None,
+    readings: Sequence[Reading],
     watch: Callable[[list[dict[str, Any]]], None],
     warn: Callable[[str], None],
 ) -> None:
@@ -257,9 +267,45 @@ def _train(
         return
     replay = None if steps is None else [steps[seed] for seed in seeds]
     outcomes = train_group(group, seeds, folder, replay=replay, watch=watch, warn=warn)
-    for seed, outcome in zip(seeds, outcomes, strict=True):
+    read = _read(group, seeds, folder, readings, warn)
+    for row, (seed, outcome) in enumerate(zip(seeds, outcomes, strict=True)):
         save_params(folder.seed(seed) / "deployed.npz", outcome.params)
-        write_json(folder.seed(seed) / "result.json", _seed_entry(outcome))
+        entry = _seed_entry(outcome)
+        write_json(
+            folder.seed(seed) / "result.json",
+            entry if read is None else {**entry, "readings": read[row]},
+        )
+
+
+def _read(
+    group: Group,
+    seeds: Sequence[int],
+    folder: ArmFolder,
+    readings: Sequence[Reading],
+    warn: Callable[[str], None],
+) -> list[dict[str, Any]] | None:
+    """Of each seed, by size and reading, what votes score; None where nothing is to be read.
+
+    The strategy's last state is that of the last checkpoint, which is written once all are done.
+    """
+    if not readings:
+        return None
+    with Checkpoints(folder.checkpoints(seeds), group.start(seeds)) as checkpoints:
+        found = checkpoints.latest(warn)
+    assert found is not None
+    progress = found[1]
+    votes = partial(
+        group.evaluator.votes,
+        readings,
+        group.arm.strategy,
+        examples=group.settings.evaluation_examples,
+        key=jax.random.key(TEST),
+    )
+    rows = []
+    for row, seed in enumerate(seeds):
+        own = jax.tree.map(lambda leaf, row=row: leaf[row], progress)
+        rows.append(votes(own.strategy, own.deployed, seed=seed))
+    return rows
 
 
 def _seed_entry(outcome: Outcome) -> dict[str, Any]:
@@ -317,7 +363,5 @@ def _task_entry(task: Task) -> dict[str, Any]:
 
 
 def _parameters(evaluator: Evaluator) -> int:
-    import jax
-
     shapes = jax.eval_shape(lambda: evaluator.model.init(jax.random.key(0), evaluator.spec))
     return parameter_count(shapes)

@@ -15,6 +15,7 @@ from evojax_nar.settings import OPAQUE, plain
 
 if TYPE_CHECKING:
     from evojax_nar.budget import Arm, Budget
+    from evojax_nar.readings import Reading
     from evojax_nar.types import Model, Strategy, Task
 
 FORMAT = 1
@@ -26,6 +27,7 @@ DEFAULTS: dict[str, Any] = {
     "evaluation_examples": 1024,
     "forward_dtype": "float32",
     "replay": None,
+    "readings": {},
 }
 """What a config need not say."""
 KEYS = (
@@ -39,6 +41,7 @@ KEYS = (
     "evaluation_examples",
     "forward_dtype",
     "replay",
+    "readings",
 )
 FORWARD_DTYPES = ("float32", "bfloat16")
 BUDGETS = ("forwards", "examples", "generations", "seconds")
@@ -63,6 +66,7 @@ class Plan:
     evaluation_examples: int = 1024
     forward_dtype: str = "float32"
     replay: Mapping[str, Sequence[int]] | None = None
+    readings: tuple[Reading, ...] = ()
 
 
 def check_arm_name(name: Any) -> str:
@@ -142,6 +146,7 @@ def check(config: Any, where: str = "config") -> dict[str, Any]:
     if full["forward_dtype"] not in FORWARD_DTYPES:
         raise unknown("forward_dtype", full["forward_dtype"], FORWARD_DTYPES)
     full["replay"] = _replay(full["replay"], full["arms"], full["seeds"])
+    full["readings"] = _readings(full["readings"])
     return {key: full[key] for key in KEYS}
 
 
@@ -172,7 +177,7 @@ def build(config: Mapping[str, Any]) -> Plan:
         constructor refuses.
     """
     # These import jax, which a reader of configs can do without.
-    from evojax_nar import strategies
+    from evojax_nar import readings, strategies
     from evojax_nar.budget import Arm, Budget
 
     full = check(config)
@@ -195,6 +200,9 @@ def build(config: Mapping[str, Any]) -> Plan:
         evaluation_examples=full["evaluation_examples"],
         forward_dtype=full["forward_dtype"],
         replay=full["replay"],
+        readings=tuple(
+            _get("readings", readings.get, name, own) for name, own in full["readings"].items()
+        ),
     )
 
 
@@ -231,12 +239,14 @@ def describe(
     evaluation_examples: int = 1024,
     forward_dtype: str = "float32",
     replay: Mapping[str, Sequence[int]] | None = None,
+    readings: Sequence[Reading] = (),
 ) -> dict[str, Any]:
     """The config that says these objects; what only a script can say becomes a fingerprint.
 
     Raises:
       InputError: where the arms' names, the seeds or a number are not allowed.
     """
+    from evojax_nar import readings as kinds
     from evojax_nar.budget import as_arm
 
     described = {name: describe_arm(as_arm(name, value)) for name, value in arms.items()}
@@ -251,6 +261,7 @@ def describe(
             "evaluation_examples": evaluation_examples,
             "forward_dtype": forward_dtype,
             "replay": plain(replay),
+            "readings": {one.name: one.settings() for one in kinds.check(readings)},
         }
     )
 
@@ -342,3 +353,13 @@ def _replay(
         for count in steps:
             positive_int(f"replay.{name}", count)
     return {name: list(steps) for name, steps in value.items()}
+
+
+def _readings(value: Any) -> dict[str, dict[str, Any]]:
+    if not isinstance(value, Mapping):
+        remedy = "write readings: {ensemble: {members: 32}}"
+        raise reject("readings", value, "is not a mapping", remedy)
+    for name, settings in value.items():
+        if settings is not None and not isinstance(settings, Mapping):
+            raise reject(f"readings.{name}", settings, "is not a mapping", "write its settings")
+    return {str(name): dict(settings or {}) for name, settings in value.items()}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,16 @@ import numpy as np
 
 from evojax_nar.errors import positive_int
 from evojax_nar.objective import TaskLoss
-from evojax_nar.types import Batch, Evaluation, Key, Model, Params, Task
+from evojax_nar.readings import Reading
+from evojax_nar.types import Batch, Evaluation, Key, Model, Params, State, Strategy, Task
 
 CHUNK = 64
 """Examples that a compiled evaluation sees at once; more are seen by calling it again."""
 
 VALIDATION, TEST = 0x5EED_0001, 0x5EED_0002
 """Seeds of the validation and test streams. Training keys are folded from the run's own seed."""
+VOTES = 0x5EED_0004
+"""Seed of what votes; the run's own seed is folded into it."""
 
 
 class Judged(NamedTuple):
@@ -51,6 +54,9 @@ class Evaluator:
         self._loss = TaskLoss(task, model, self.spec)
         self._at_size = jax.jit(self._evaluate_at, static_argnames=("max_size", "batch"))
         self._initial = jax.jit(jax.vmap(self._initialise))
+        self._read_at = jax.jit(
+            self._evaluate_votes, static_argnames=("reading", "max_size", "batch")
+        )
         self._on_mixture = jax.jit(self._evaluate_mixture, static_argnames=("batch",))
 
     def initial(self, keys: Key) -> Params:
@@ -71,15 +77,61 @@ class Evaluator:
 
     def at(self, size: int, params: Params, *, examples: int, key: Key) -> Judged | None:
         """Fresh examples of `size`; None where the model cannot run it."""
-        if not self.applicable(size):
-            return None
-        max_size = max(size, self.spec.max_size) if self._is_fixed else size
-        judge = partial(self._at_size, params, size, max_size=max_size)
-        return _mean_over_chunks(judge, examples, jax.random.fold_in(key, size))
+        judge = partial(self._at_size, params)
+        return self._judge_at(size, judge, examples, key)
 
     def grid(self, params: Params, *, examples: int, key: Key) -> dict[int, Judged | None]:
         """Every test size."""
         return {size: self.at(size, params, examples=examples, key=key) for size in self.sizes}
+
+    def votes(
+        self,
+        readings: Sequence[Reading],
+        strategy: Strategy,
+        state: State,
+        deployed: Params,
+        *,
+        seed: int,
+        examples: int,
+        key: Key,
+    ) -> dict[str, dict[str, Any]]:
+        """Scores of the votes of one seed, by test size and reading, on the examples of `grid`.
+
+        None where there is no such reading, or the model cannot run the size. Votes have no loss.
+
+        Args:
+          readings: what is read.
+          strategy: what has trained.
+          state: its last one, of one seed, without the axis of S.
+          deployed: of that seed.
+          seed: its number.
+          examples: at each size.
+          key: that of `grid`.
+        """
+        found: dict[str, dict[str, Any]] = {str(size): {} for size in self.sizes}
+        for reading in readings:
+            voters = None
+            if reading.suits(self.model, self.spec):
+                own = jax.random.fold_in(jax.random.key(VOTES), seed)
+                voters = reading.voters(own, strategy, state, deployed)
+            for size in self.sizes:
+                judged = None
+                if voters is not None:
+                    judge = partial(self._read_at, reading, voters)
+                    judged = self._judge_at(size, judge, examples, key)
+                plain = {} if judged is None else judged.plain()
+                said = {name: plain[name] for name in ("score", "exact") if name in plain}
+                found[str(size)][reading.name] = said or None
+        return found
+
+    def _judge_at(
+        self, size: int, judge: Callable[..., Evaluation], examples: int, key: Key
+    ) -> Judged | None:
+        if not self.applicable(size):
+            return None
+        max_size = max(size, self.spec.max_size) if self._is_fixed else size
+        at_size = partial(judge, size, max_size=max_size)
+        return _mean_over_chunks(at_size, examples, jax.random.fold_in(key, size))
 
     @property
     def _is_fixed(self) -> bool:
@@ -94,6 +146,13 @@ class Evaluator:
     ) -> Evaluation:
         data = self._test.sample(key, size, max_size=max_size, batch=batch)
         return jax.vmap(lambda own: self._loss(own, data))(params)
+
+    def _evaluate_votes(
+        self, reading: Reading, voters: Params, size: int, key: Key, *, max_size: int, batch: int
+    ) -> Evaluation:
+        data = self._test.sample(key, size, max_size=max_size, batch=batch)
+        votes = reading.outputs(self.model, voters, data.inputs, spec=self.spec)
+        return self.task.evaluate(votes, data)
 
     def _evaluate_mixture(self, params: Params, key: Key, *, batch: int) -> Evaluation:
         data = sample_mixture(self._validation, key, batch)

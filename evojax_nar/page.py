@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 from matplotlib.figure import Figure
 
-from evojax_nar import plots, report, stats
+from evojax_nar import plots, report, stats, votes
 from evojax_nar.files import write_bytes
 from evojax_nar.types import BACKWARD_COST
 
@@ -132,6 +132,7 @@ def render(results: Mapping[str, Any]) -> str:
                 "stopped counts on with its last value.",
             ),
         ),
+        _section("What a vote adds", _votes(results)) if votes.votes(results) else "",
         _section("Cost", _costs(results)),
         _section("Which is likelier to win", _comparisons(results))
         if results["comparisons"]
@@ -215,6 +216,23 @@ def _above_floors(results: Mapping[str, Any]) -> str:
         "The same scores as shares of the way from the floor to 100 %. The floor is what answers "
         "score that never look at the input, the most frequent one at each place.",
     )
+
+
+def _votes(results: Mapping[str, Any]) -> str:
+    """The points that each vote adds, at each test size."""
+    arms = results["arms"]
+    places = {arm["name"]: place for place, arm in enumerate(arms)}
+    rows = []
+    for vote in votes.votes(results):
+        place = places[vote.arm]
+        cells = [_name(arms[place], place, len(arms)), Cell(_text(vote.reading), kind="words")]
+        for added in vote.by_size.values():
+            value, between = votes.points(added)
+            small = f"<small>{_text(between)}</small>" if between else ""
+            cells.append(Cell(_text(value) + small, None if added is None else added.value))
+        rows.append(cells)
+    sizes = [f"size {size}" for size in results["task"]["test_sizes"]]
+    return _table(["arm", "vote", *sizes], rows, f"In points. {votes.caption(results)}")
 
 
 def _costs(results: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from evojax_nar import stats
+from evojax_nar import stats, votes
 
 FEW_SEEDS = 5
 """With fewer seeds than this the report says how little an interval of theirs means."""
@@ -32,6 +32,8 @@ def print_table(results: Mapping[str, Any], console: Console | None = None) -> N
     for remark in remarks(results):
         console.print(Text(f"Note: {remark}", style="yellow"))
     console.print(table(results))
+    if added := vote_table(results):
+        console.print(added)
 
 
 def table(results: Mapping[str, Any]) -> Table:
@@ -69,6 +71,28 @@ def table(results: Mapping[str, Any]) -> Table:
     if floors := floor_scores(results):
         shown = [Text(percent(floors.get(size)), style="dim") for size in sizes]
         grid.add_row(Text("floor", style="dim"), *shown, Text(""), Text(""))
+    return grid
+
+
+def vote_table(results: Mapping[str, Any]) -> Table | None:
+    """One row a vote: the points that it adds at each test size. None where there are no votes."""
+    found = votes.votes(results)
+    if not found:
+        return None
+    grid = Table(
+        title=Text("What a vote adds, in points"),
+        caption=Text(votes.caption(results)),
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        title_justify="left",
+        caption_justify="left",
+    )
+    grid.add_column(Text("arm\nvote"), overflow="fold", min_width=8)
+    for size in results["task"]["test_sizes"]:
+        grid.add_column(Text(str(size)), justify="right", no_wrap=True)
+    for vote in found:
+        cells = [_stacked(*votes.points(own)) for own in vote.by_size.values()]
+        grid.add_row(_stacked(vote.arm, vote.reading), *cells)
     return grid
 
 

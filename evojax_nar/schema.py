@@ -15,6 +15,7 @@ _SEED = {
     "seed": int,
     "scores": {"*": (_EVALUATION, None)},
     "in_distribution?": (_EVALUATION, None),
+    "readings?": {"*": {"*": ({"score": _MAYBE, "exact?": _MAYBE}, None)}},
     "stopped?": (str, None),
     "cost": {"*": _MAYBE},
     "curve?": [
@@ -33,6 +34,7 @@ FORM: dict[str, Any] = {
     "evaluation": {"examples": int},
     "floors?": {"*": ({"score": _NUMBER, "exact": _NUMBER}, None)},
     "environment?": {},
+    "readings?": {"*": {}},
     "notes?": [str],
     "arms": [
         {

@@ -38,6 +38,7 @@ SMALL = {
     "evaluation_examples": 8,
     "forward_dtype": "bfloat16",
     "replay": None,
+    "readings": {"ensemble": {"members": 8}},
 }
 
 NOT_PLAIN = {
@@ -291,6 +292,7 @@ def test_config_to_objects_and_back():
         budget=plan.budget,
         evaluation_examples=8,
         forward_dtype="bfloat16",
+        readings=plan.readings,
     )
     json.dumps(described, allow_nan=False)
     for name, arm in SMALL["arms"].items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -51,6 +51,14 @@ class Base(Configurable, abc.ABC):
     @abc.abstractmethod
     def params(self, state: State) -> Params:
         """What is deployed."""
+
+    def ensemble(self, key: Key, state: State, count: int) -> Params | None:
+        """At most `count` parameter sets that vote together, stacked (C, ...): `readings.Ensemble`.
+
+        Members of the population that `state` stands for. None where there is none, as here.
+        """
+        del key, state, count
+        return None
 
     @classmethod
     @abc.abstractmethod
@@ -128,6 +136,18 @@ def population_info(
 def keep_if(condition: jax.Array, new: Any, old: Any) -> Any:
     """`new` where `condition` holds, else `old`, leaf by leaf."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
+def stack_pairs(member: Callable[[jax.Array, jax.Array], Params], count: int) -> Params:
+    """`count` members of antithetic pairs, stacked (count, ...), + before -.
+
+    Args:
+      member: makes one, formed, of the number of its pair (int32) and its sign, 1 or -1 (int32).
+      count: how many; of an odd number the last pair is a half.
+    """
+    index = jnp.arange(count, dtype=jnp.int32)
+    # One after another, since what makes a member may be larger than it is.
+    return jax.lax.map(lambda place: member(place // 2, 1 - 2 * (place % 2)), index)
 
 
 def require_even(argument: str, value: Any) -> None:

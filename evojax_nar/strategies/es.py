@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from evojax_nar.errors import finite, reject, unknown
-from evojax_nar.noise import LowRank, Noise, as_noise
+from evojax_nar.noise import LowRank, Noise, as_noise, materialise, scale
 from evojax_nar.objective import Objective
 from evojax_nar.population import GaussianPairs
 from evojax_nar.strategies.base import (
@@ -23,6 +23,7 @@ from evojax_nar.strategies.base import (
     keep_if,
     population_info,
     require_even,
+    stack_pairs,
     to_minimise,
 )
 from evojax_nar.strategies.optimizer import Optimizer, as_optimizer, optimizer
@@ -145,6 +146,16 @@ class ES(Base):
     def params(self, state: ESState) -> Params:
         """The centre."""
         return state.centre
+
+    def ensemble(self, key: Key, state: ESState, count: int) -> Params:
+        """Members of the next generation, in pairs, with its noise (count, ...)."""
+        sigma = self._sigma(state)
+        pairs = GaussianPairs(state.centre, key, sigma, self.population // 2, self.noise)
+
+        def member(pair: jax.Array, sign: jax.Array) -> Params:
+            return materialise(state.centre, scale(pairs.draw(pair), sign * sigma))
+
+        return stack_pairs(member, count)
 
     @classmethod
     def example(cls) -> Example:

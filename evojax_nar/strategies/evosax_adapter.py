@@ -176,6 +176,20 @@ class Evosax(Base):
             return algorithm.get_best_solution(state.inner)
         return algorithm.get_mean(state.inner)
 
+    def ensemble(self, key: Key, state: EvosaxState, count: int) -> Params:
+        """The best of the current population; or some of the next, drawn about the mean."""
+        algorithm, defaults = self._algorithm(state.template)
+        if self._evolves_a_population:
+            population = algorithm.get_population(state.inner)
+            chosen = jnp.argsort(state.inner.fitness)[:count]
+        else:
+            draw_key, choice_key = jax.random.split(key)
+            evosax_params = self._parameters(defaults, state.hyperparameters)
+            population, _ = algorithm.ask(draw_key, state.inner, evosax_params)
+            # Some lay out mirrored members in two halves, of which a choice has both.
+            chosen = jax.random.permutation(choice_key, self.population)[:count]
+        return jax.tree.map(lambda leaf: leaf[chosen], population)
+
     @classmethod
     def example(cls) -> Example:
         """Separable natural evolution strategy."""

@@ -152,6 +152,11 @@ class GeneticAlgorithm(Base):
         """The champion."""
         return jax.tree.map(lambda leaf: leaf[state.champion], state.elites)
 
+    def ensemble(self, key: Key, state: GeneticAlgorithmState, count: int) -> Params:
+        """The best elites, at most `count` of them."""
+        del key
+        return jax.tree.map(lambda leaf: leaf[:count], state.elites)
+
     def rebuild(self, genomes: Genomes) -> Params:
         """The parameters (E, ...) that genomes stand for: their bases, mutated seed by seed."""
 

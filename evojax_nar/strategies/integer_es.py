@@ -22,6 +22,7 @@ from evojax_nar.strategies.base import (
     keep_if,
     population_info,
     require_even,
+    stack_pairs,
     to_minimise,
 )
 from evojax_nar.types import Cost, Info, Key, Params
@@ -163,6 +164,18 @@ class IntegerES(Base):
     def params(self, state: IntegerESState) -> Params:
         """The centre."""
         return state.centre
+
+    def ensemble(self, key: Key, state: IntegerESState, count: int) -> Params:
+        """Members of the next generation, in pairs (count, ...), int8."""
+        shift = UNIT_BITS + state.hyperparameters["sigma_shift"]
+        pairs = IntegerPairs(state.centre, key, shift, self.population // 2)
+
+        def member(pair: jax.Array, sign: Any) -> Params:
+            factors, _ = pairs.draw(pair)
+            thin = pairs.member(factors, sign)
+            return jax.tree.map(lambda _, own: own.astype(jnp.int8), state.centre, thin)
+
+        return stack_pairs(member, count)
 
     @classmethod
     def example(cls) -> Example:

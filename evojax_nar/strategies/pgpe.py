@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from evojax_nar.errors import InputError, finite, reject, unknown
-from evojax_nar.noise import Dense, Noise, as_noise
+from evojax_nar.noise import Dense, Noise, as_noise, materialise, scale
 from evojax_nar.objective import Objective
 from evojax_nar.strategies.adaptive import (
     AdaptivePairs,
@@ -18,6 +18,7 @@ from evojax_nar.strategies.adaptive import (
     mean_log_width,
     start_widths,
     unscaled,
+    widen,
 )
 from evojax_nar.strategies.base import (
     Base,
@@ -28,6 +29,7 @@ from evojax_nar.strategies.base import (
     keep_if,
     population_info,
     require_even,
+    stack_pairs,
     to_minimise,
 )
 from evojax_nar.strategies.optimizer import Optimizer, as_optimizer, optimizer
@@ -138,14 +140,7 @@ class PGPE(Base):
     def step(self, key: Key, state: PGPEState, objective: Objective) -> tuple[PGPEState, Info]:
         """One generation: draw, evaluate N members, sum both moments at once, move."""
         numbers = state.hyperparameters
-        members = AdaptivePairs(
-            centre=state.centre,
-            log_widths=state.log_widths,
-            sigma=numbers["sigma"],
-            key=key,
-            units=self.population // 2,
-            noise=unscaled(self.noise),
-        )
+        members = self._members(key, state)
         evaluation, _ = objective.population(members)
         losses = to_minimise(evaluation, self.fitness)
         weights = self.shaping(losses) / self.population
@@ -170,6 +165,26 @@ class PGPE(Base):
     def params(self, state: PGPEState) -> Params:
         """The centre."""
         return state.centre
+
+    def ensemble(self, key: Key, state: PGPEState, count: int) -> Params:
+        """Members of the next generation, in pairs, with its noise (count, ...)."""
+        pairs, sigma = self._members(key, state), state.hyperparameters["sigma"]
+
+        def member(pair: jax.Array, sign: jax.Array) -> Params:
+            wide = widen(pairs.draw(pair), state.log_widths)
+            return materialise(state.centre, scale(wide, sign * sigma))
+
+        return stack_pairs(member, count)
+
+    def _members(self, key: Key, state: PGPEState) -> AdaptivePairs:
+        return AdaptivePairs(
+            centre=state.centre,
+            log_widths=state.log_widths,
+            sigma=state.hyperparameters["sigma"],
+            key=key,
+            units=self.population // 2,
+            noise=unscaled(self.noise),
+        )
 
     @classmethod
     def example(cls) -> Example:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from evojax_nar.errors import finite, reject
-from evojax_nar.noise import Dense, Noise, as_noise
+from evojax_nar.noise import Dense, Noise, as_noise, materialise, scale
 from evojax_nar.objective import Objective
 from evojax_nar.strategies.adaptive import (
     AdaptivePairs,
@@ -19,6 +19,7 @@ from evojax_nar.strategies.adaptive import (
     mean_log_width,
     start_widths,
     unscaled,
+    widen,
 )
 from evojax_nar.strategies.base import (
     Base,
@@ -29,6 +30,7 @@ from evojax_nar.strategies.base import (
     keep_if,
     population_info,
     require_even,
+    stack_pairs,
     to_minimise,
 )
 from evojax_nar.types import Cost, Info, Key, Params
@@ -116,14 +118,7 @@ class SNES(Base):
     def step(self, key: Key, state: SNESState, objective: Objective) -> tuple[SNESState, Info]:
         """One generation: draw, evaluate N members, sum both moments at once, move."""
         numbers = state.hyperparameters
-        members = AdaptivePairs(
-            centre=state.centre,
-            log_widths=state.log_widths,
-            sigma=numbers["sigma"],
-            key=key,
-            units=self.population // 2,
-            noise=unscaled(self.noise),
-        )
+        members = self._members(key, state)
         evaluation, _ = objective.population(members)
         losses = to_minimise(evaluation, self.fitness)
         weights = utilities(losses)
@@ -142,6 +137,26 @@ class SNES(Base):
     def params(self, state: SNESState) -> Params:
         """The centre."""
         return state.centre
+
+    def ensemble(self, key: Key, state: SNESState, count: int) -> Params:
+        """Members of the next generation, in pairs, with its noise (count, ...)."""
+        pairs, sigma = self._members(key, state), state.hyperparameters["sigma"]
+
+        def member(pair: jax.Array, sign: jax.Array) -> Params:
+            wide = widen(pairs.draw(pair), state.log_widths)
+            return materialise(state.centre, scale(wide, sign * sigma))
+
+        return stack_pairs(member, count)
+
+    def _members(self, key: Key, state: SNESState) -> AdaptivePairs:
+        return AdaptivePairs(
+            centre=state.centre,
+            log_widths=state.log_widths,
+            sigma=state.hyperparameters["sigma"],
+            key=key,
+            units=self.population // 2,
+            noise=unscaled(self.noise),
+        )
 
     @classmethod
     def example(cls) -> Example:
