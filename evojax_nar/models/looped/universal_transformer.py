@@ -149,6 +149,7 @@ class UniversalTransformer(_Stepped):
     after `max_steps`. Its state then stays, the others attend to it further, and it is read out of
     its states weighted by their probabilities, with what is left to 1 for the last. No parameter
     depends on `max_steps`, so `dataclasses.replace(model, max_steps=32)` runs further than trained.
+    Halting saves no time: all `max_steps` are computed, and those after it count nothing.
 
     `inspect` shows `steps` (B, T), `halting_probability` (max_steps, B, T), 0 after a position has
     halted, and `step_outputs` (max_steps, B, T, F), the read-out of the state after each step.
