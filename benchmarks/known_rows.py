@@ -113,12 +113,12 @@ ROWS: dict[str, Row] = {
         sides={
             "gradient": gradient(1e-2, 16, 1000, must=99),
             "evolution": Side(
-                Arm(strategies.SNES(population=256, sigma=0.3, noise=nar.noise.Dense()), batch=16),
-                Budget(generations=2000),
+                Arm(strategies.SNES(population=512, sigma=0.3, noise=nar.noise.Dense()), batch=16),
+                Budget(generations=2500),
                 must=95,
                 model=models.StackRNN(hidden=8, cell_width=2),
                 task=tasks.get(
-                    "chomsky/reverse_string", train_sizes=range(1, 11), test_sizes=LENGTHS
+                    "chomsky/reverse_string", train_sizes=range(1, 16), test_sizes=LENGTHS
                 ),
             ),
         },
@@ -221,14 +221,31 @@ ROWS: dict[str, Row] = {
             ),
         },
     ),
+    "universal_copy": Row(
+        task=tasks.Copy(width=4, train_sizes=range(1, 11), test_sizes=(10, 12, 15, 20)),
+        model=models.UniversalTransformer(width=32, heads=4, max_steps=6, halting_bias=-1.5),
+        counted=(10,),
+        sides={
+            "gradient": gradient(2e-3, 64, 3000, must=99, stop_loss=1e-3),
+            "evolution": es(256, 0.05, 0.02, 16, 300),
+        },
+        examples=512,
+    ),
+    "triplet_minimum": Row(
+        task=tasks.get("clrs/minimum", test_sizes=(16, 64)),
+        model=models.TripletMPNN(hidden=32),
+        official="minimum",
+        sides={"gradient": gradient(3e-3, 32, 1000, must=85)},
+        examples=32,
+    ),
     "bfs": Row(
-        task=tasks.get("clrs/bfs"),
+        task=tasks.get("clrs/bfs", test_sizes=(16, 64)),
         model=models.MPNN(hidden=32),
         official="bfs",
         sides={
-            "gradient": gradient(1e-3, 32, 1500, must=95),
-            "evolution": es(256, 0.05, 0.02, 16, 300, must=80),
+            "gradient": gradient(1e-3, 32, 400, must=95),
+            "evolution": es(256, 0.05, 0.02, 8, 200, must=80),
         },
-        examples=128,
+        examples=32,
     ),
 }
