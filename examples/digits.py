@@ -21,14 +21,12 @@ from rich.console import Console
 from rich.table import Table
 
 import evojax_nar as nar
-from evojax_nar.models.autoencoder import Autoencoder
-from evojax_nar.models.som import SelfOrganisingMap
-from evojax_nar.tasks.digits import SIDE, Digits
 
+SIDE = 8
 # Missing pixels: all of the training sizes, and three times as many as the largest of them.
-TASK = Digits(train_sizes=range(1, 17), test_sizes=(16, 32, 48))
-CODE = Autoencoder(code=8, hidden=())
-MAP = SelfOrganisingMap(rows=5, columns=5, radius=0.7)
+TASK = nar.tasks.Digits(train_sizes=range(1, 17), test_sizes=(16, 32, 48))
+CODE = nar.models.Autoencoder(code=8, hidden=())
+MAP = nar.models.SelfOrganisingMap(rows=5, columns=5, radius=0.7)
 
 
 def arms() -> dict[str, tuple[Any, dict[str, nar.Arm]]]:

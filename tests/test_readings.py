@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import math
 import os
 import shutil
 from collections import Counter
@@ -26,6 +27,7 @@ from evojax_nar.evaluator import TEST, Evaluator
 from evojax_nar.models.looped import LoopedTransformer
 from evojax_nar.readings import Ensemble, Steps
 from evojax_nar.strategies import ES, PGPE, SNES, Evosax, GeneticAlgorithm, Gradient, IntegerES
+from evojax_nar.strategies.adaptive import Separable
 from evojax_nar.trainer import Group, Settings
 from evojax_nar.types import Field, GraphOutputs, Sequence, TaskSpec
 
@@ -136,15 +138,29 @@ def drawn(strategy: Any, params: Any, count: int) -> tuple[Any, Any]:
     return state, jax.jit(lambda key: strategy.ensemble(key, state, count))(KEY)
 
 
+def doubled(log_widths: Any) -> Any:
+    """Of a matrix with thin noise half of it for the rows, and half for the columns."""
+
+    def more(log: Any) -> Any:
+        if isinstance(log, Separable):
+            return Separable(log.rows + math.log(2) / 2, log.columns + math.log(2) / 2)
+        return log + math.log(2)
+
+    return jax.tree.map(more, log_widths, is_leaf=lambda node: isinstance(node, Separable))
+
+
 @pytest.mark.parametrize(
     "strategy",
     [ES(population=8, sigma=0.2), SNES(sigma=0.2), PGPE(sigma=0.2, noise="low_rank")],  # pyright: ignore[reportArgumentType]
     ids=["es", "snes", "pgpe"],
 )
 def test_gaussian_ensembles_are_drawn_from_the_search_distribution(strategy: Any) -> None:
-    state, members = drawn(strategy, PARAMS, 2001)
+    state, width = strategy.init(jax.random.key(1), PARAMS), 0.2
+    if hasattr(state, "log_widths"):  # twice as wide as it began
+        state, width = state._replace(log_widths=doubled(state.log_widths)), 0.4
+    members = jax.jit(lambda key: strategy.ensemble(key, state, 2001))(KEY)
     for name, leaf in members.items():
-        noise = (np.asarray(leaf, np.float64) - np.asarray(PARAMS[name])) / 0.2
+        noise = (np.asarray(leaf, np.float64) - np.asarray(PARAMS[name])) / width
         assert noise.shape == (2001, *PARAMS[name].shape)
         np.testing.assert_allclose(noise[0:2000:2], -noise[1:2000:2], atol=1e-4)
         # 1001 draws of variance 1: the mean of squares within five standard errors, of which an
