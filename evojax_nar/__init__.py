@@ -7,7 +7,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evojax_nar import devices, loggers, models, noise, strategies, tasks, types
+    from evojax_nar import (
+        devices,
+        discrete,
+        loggers,
+        models,
+        noise,
+        readings,
+        strategies,
+        tasks,
+        types,
+    )
     from evojax_nar.auditing import Audit, audit
     from evojax_nar.budget import Arm, Budget
     from evojax_nar.comparison import compare, train
@@ -33,6 +43,7 @@ __all__ = [
     "audit",
     "compare",
     "devices",
+    "discrete",
     "forecast",
     "load",
     "loggers",
@@ -40,6 +51,7 @@ __all__ = [
     "models",
     "noise",
     "perturbed",
+    "readings",
     "strategies",
     "tasks",
     "train",

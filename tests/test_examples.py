@@ -40,7 +40,7 @@ def scores(results: Any, arm: str) -> dict[str, float]:
 
 def test_every_example_is_here() -> None:
     tested = {"own_model.py", "own_task.py", "bare_strategy.py", "head_to_head.py"}
-    tested |= {"multi_host.py", "gpu.py", "tpu.py"}
+    tested |= {"multi_host.py", "gpu.py", "tpu.py", "digits.py"}  # the last in test_digits
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 

@@ -12,6 +12,7 @@ import contracts
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import evojax_nar as nar
@@ -557,3 +558,14 @@ def test_sizes_by_hand() -> None:
     """3 products of the image a layer, each 9 places of 4 x 4 and a bias, and the two ends."""
     gates = 2 * 3 * (9 * 4 * 4 + 4)
     assert parameter_count(some_params(MODELS[4])) == gates + (3 * 4 + 4) + (4 * 2 + 2)
+
+
+def test_steps_without_inputs_do_not_blow_up_gradients() -> None:
+    task = nar.tasks.Copy(train_sizes=range(1, 6), test_sizes=(5,), width=4)
+    model = nar.models.LoopedTransformer(width=16, heads=2, mlp_ratio=2)
+    params = model.init(jax.random.key(0), task.spec)
+    batch = task.sample(jax.random.key(1), 5, max_size=5, batch=8)
+    assert not np.asarray(batch.inputs.values)[:, 6:].any(), "steps where nothing is shown"
+    loss = TaskLoss(task, model, task.spec)
+    slope = jax.jit(jax.grad(lambda own: loss(own, batch).loss))(params)
+    assert float(optax.tree.norm(slope)) < 1e3

@@ -56,7 +56,9 @@ class LoopedModule(nn.Module):
 
     def setup(self) -> None:
         """The layers."""
-        self.embed = nn.Dense(self.width)
+        # A step without inputs must not be embedded as zeros: it would stay at zero through all
+        # loops, and a norm there has a slope of a thousand, loop after loop.
+        self.embed = nn.Dense(self.width, bias_init=nn.initializers.normal(0.1))
         self.blocks = [Block(self.heads, self.mlp_ratio) for _ in range(self.layers)]
         self.normalise = nn.LayerNorm()
         self.read = nn.Dense(self.outputs)
