@@ -64,7 +64,7 @@ def adder(row: tuple[int, ...]) -> list[int]:
         (logic.AdderTable(bits=1), adder),
         (logic.AdderTable(bits=4), adder),
     ],
-    ids=repr,
+    ids=lambda own: getattr(own, "__name__", str(own)),
 )
 def test_whole_tables(task: logic.TruthTable, function: Any) -> None:
     table, rows = task.whole_table(), list(itertools.product((0, 1), repeat=task.columns))
