@@ -18,8 +18,10 @@ class InputError(ValueError):
 def reject(argument: str, value: Any, problem: str, remedy: str) -> InputError:
     """The error for `argument` having `value`, to be raised by the caller."""
     shown = repr(value)
-    if len(shown) > 80:
-        shown = shown[:77] + "..."
+    # A path that is cut short cannot be found again.
+    longest = 240 if isinstance(value, str) else 80
+    if len(shown) > longest:
+        shown = shown[: longest - 3] + "..."
     return InputError(f"{argument}={shown} {problem}; {remedy}.")
 
 
