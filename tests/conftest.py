@@ -6,6 +6,7 @@ import gc
 import os
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 # The fake devices are those of the CPU, so an accelerator that happens to be there is left alone.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -15,6 +16,11 @@ import numpy as np
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
+
+
+MOST_MAPS = 30_000
+"""Memory maps of the process beyond which compiled programs are dropped: see `forget_programs`."""
+_tests: list[str] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,6 +42,19 @@ def forget_programs() -> Iterator[None]:
     yield
     jax.clear_caches()
     gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def leave_room_for_programs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The same within a long module, before the maps run out."""
+    yield
+    maps = Path("/proc/self/maps")
+    _tests.append(request.node.name)
+    if len(_tests) % 20 == 0 and maps.exists():
+        with maps.open() as file:
+            if sum(1 for _ in file) > MOST_MAPS:
+                jax.clear_caches()
+                gc.collect()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from types import ModuleType
 from typing import Any
 
 import contracts
-import graph_contracts
 import pytest
 import strategy_contracts as promises
 
@@ -35,18 +34,9 @@ every_folder = pytest.mark.parametrize(
 )
 
 
-def by_name(classes: tuple[type, ...]) -> Any:
-    return pytest.mark.parametrize("cls", classes, ids=[cls.name for cls in classes])
-
-
-def of(module: Any, kind: type) -> Any:
-    return by_name(tuple(cls for cls in module.ALL if issubclass(cls, kind)))
-
-
-every_strategy = by_name(strategies.ALL)
-every_task, every_graph_task = of(tasks, SequenceTask), of(tasks, GraphTask)
-every_model = by_name(tuple(cls for cls in models.ALL if not issubclass(cls, GraphModel)))
-every_graph_model = of(models, GraphModel)
+every_strategy = pytest.mark.parametrize(
+    "cls", strategies.ALL, ids=[cls.name for cls in strategies.ALL]
+)
 
 
 def test_every_component_is_of_a_kind_that_is_tested() -> None:
@@ -186,64 +176,3 @@ def test_strategy_follows_a_score(cls: type[Base]) -> None:
 @every_strategy
 def test_strategy_trains_any_tree(cls: type[Base]) -> None:
     promises.trains_any_tree(*cls.example())
-
-
-# Tasks.
-
-
-@every_task
-def test_batches_are_well_formed(cls: type[SequenceTask]) -> None:
-    contracts.batches_are_well_formed(cls.example())
-
-
-@every_task
-def test_outputs_are_judged(cls: type[SequenceTask]) -> None:
-    contracts.outputs_are_judged(cls.example())
-
-
-@every_task
-def test_task_is_learned(cls: type[SequenceTask]) -> None:
-    contracts.task_is_learned(cls.example(), models.LSTM(hidden=24))
-
-
-@every_graph_task
-def test_graph_batches_are_well_formed(cls: type[GraphTask]) -> None:
-    graph_contracts.batches_are_well_formed(cls.example())
-
-
-@every_graph_task
-def test_graph_outputs_are_judged(cls: type[GraphTask]) -> None:
-    graph_contracts.outputs_are_judged(cls.example())
-
-
-# Models.
-
-
-@every_graph_model
-def test_graph_model_is_a_pure_function(cls: type[GraphModel]) -> None:
-    graph_contracts.model_is_a_pure_function(cls.example(), tasks.clrs.Minimum.example())
-
-
-@every_graph_model
-def test_graph_model_ignores_padding(cls: type[GraphModel]) -> None:
-    graph_contracts.model_ignores_padding(cls.example(), tasks.clrs.Minimum.example())
-
-
-@every_graph_model
-def test_graph_model_learns(cls: type[GraphModel]) -> None:
-    graph_contracts.model_learns(cls.example(), tasks.clrs.Minimum.example())
-
-
-@every_model
-def test_model_is_a_pure_function(cls: type[LinenModel]) -> None:
-    contracts.model_is_a_pure_function(cls.example(), tasks.Copy.example())
-
-
-@every_model
-def test_model_knows_its_limit(cls: type[LinenModel]) -> None:
-    contracts.model_knows_its_limit(cls.example(), tasks.Copy.example())
-
-
-@every_model
-def test_model_learns(cls: type[LinenModel]) -> None:
-    contracts.model_learns(cls.example())
