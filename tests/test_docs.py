@@ -39,14 +39,14 @@ SMALLER = [
 """What makes the code of the README end in seconds. It is run as it stands but for these."""
 
 CONTRACTS = [
-    "test_every_file_and_component_is_listed",
-    "test_settings_build_an_equal_component",
-    "test_strategy_learns[weighted_mean]",
-    "test_strategy_keeps_its_types[weighted_mean]",
-    "test_strategy_counts_its_cost[weighted_mean]",
-    "test_batches_are_well_formed[cycle_navigation]",
-    "test_outputs_are_judged[cycle_navigation]",
-    "test_model_knows_its_limit[convolution]",
+    "test_contracts.py::test_every_file_and_component_is_listed",
+    "test_contracts.py::test_settings_build_an_equal_component",
+    "test_contracts.py::test_strategy_learns[weighted_mean]",
+    "test_contracts.py::test_strategy_keeps_its_types[weighted_mean]",
+    "test_contracts.py::test_strategy_counts_its_cost[weighted_mean]",
+    "test_contracts_of_tasks.py::test_batches_are_well_formed[cycle_navigation]",
+    "test_contracts_of_tasks.py::test_outputs_are_judged[cycle_navigation]",
+    "test_contracts_of_models.py::test_model_knows_its_limit[convolution]",
 ]
 """Contracts for the components of extending.md: those that take no time."""
 
@@ -137,7 +137,7 @@ def test_what_is_added_as_extending_says_keeps_the_contracts(tmp_path: Path) -> 
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
     chosen = ["tests/test_script.py", "tests/test_cycle_navigation.py"]
-    chosen += [f"tests/test_contracts.py::{name}" for name in CONTRACTS]
+    chosen += [f"tests/{name}" for name in CONTRACTS]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *chosen],
         cwd=tmp_path,
