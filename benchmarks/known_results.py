@@ -13,7 +13,6 @@ are in `known_rows.py`, with how they were found.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -168,7 +167,7 @@ def record(path: Path, name: str, side: str, found: dict[str, Any]) -> None:
     """Add one side to the file, and keep what else is there."""
     kept = read_json(path) if path.exists() else {"rows": {}}
     kept["environment"] = describe()
-    kept["rows"].setdefault(name, {})[side] = json.loads(json.dumps(found))
+    kept["rows"].setdefault(name, {})[side] = found
     write_json(path, kept)
 
 

@@ -82,6 +82,10 @@ class GaussianPairs(Members):
         """Sum over pairs of (weight of + less weight of -) times the pair's unit noise."""
         return noises.weigh(self.centre, draws, weights[:, 0] - weights[:, 1])
 
+    def form(self, index: jax.Array, sign: jax.Array) -> Params:
+        """The member of pair `index` with the sign 1 or -1, as parameters."""
+        return noises.materialise(self.centre, noises.scale(self.draw(index), sign * self.sigma))
+
 
 def evaluate_pair(
     run: Callable[[Params, Carry], Any], centre: Params, noise: Any, sigma: Any, carry: Carry

@@ -84,6 +84,11 @@ class AdaptivePairs(Members):
         wide = widen(draw, self.log_widths)
         return evaluate_pair(run, self.centre, wide, self.sigma, carry)
 
+    def form(self, index: jax.Array, sign: jax.Array) -> Params:
+        """The member of pair `index` with the sign 1 or -1, as parameters."""
+        wide = widen(self.draw(index), self.log_widths)
+        return noises.materialise(self.centre, noises.scale(wide, sign * self.sigma))
+
     def weigh(self, draws: Any, weights: jax.Array) -> tuple[Params, Widths]:
         """Both moments of C pairs, from weights (C, 2, 2): one for each sign and moment.
 

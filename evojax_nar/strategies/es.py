@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from evojax_nar.errors import finite, reject, unknown
-from evojax_nar.noise import LowRank, Noise, as_noise, materialise, scale
+from evojax_nar.noise import LowRank, Noise, as_noise
 from evojax_nar.objective import Objective
 from evojax_nar.population import GaussianPairs
 from evojax_nar.strategies.base import (
@@ -119,7 +119,7 @@ class ES(Base):
     def step(self, key: Key, state: ESState, objective: Objective) -> tuple[ESState, Info]:
         """One generation: draw, evaluate N members, estimate, update the centre."""
         sigma = self._sigma(state)
-        members = GaussianPairs(state.centre, key, sigma, self.population // 2, self.noise)
+        members = self._members(key, state)
         evaluation, _ = objective.population(members)
         losses = to_minimise(evaluation, self.fitness)
         weights = self.shaping(losses) / (self.population * sigma)
@@ -149,18 +149,17 @@ class ES(Base):
 
     def ensemble(self, key: Key, state: ESState, count: int) -> Params:
         """Members of the next generation, in pairs, with its noise (count, ...)."""
-        sigma = self._sigma(state)
-        pairs = GaussianPairs(state.centre, key, sigma, self.population // 2, self.noise)
-
-        def member(pair: jax.Array, sign: jax.Array) -> Params:
-            return materialise(state.centre, scale(pairs.draw(pair), sign * sigma))
-
-        return stack_pairs(member, count)
+        return stack_pairs(self._members(key, state).form, count)
 
     @classmethod
     def example(cls) -> Example:
         """Plain gradient descent on the estimate."""
         return Example(cls(population=64, sigma=0.1, optimizer=optax.sgd(0.1)), steps=60)
+
+    def _members(self, key: Key, state: ESState) -> GaussianPairs:
+        return GaussianPairs(
+            state.centre, key, self._sigma(state), self.population // 2, self.noise
+        )
 
     def _sigma(self, state: ESState) -> jax.Array:
         if callable(self.sigma):

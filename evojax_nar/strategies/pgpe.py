@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from evojax_nar.errors import InputError, finite, reject, unknown
-from evojax_nar.noise import Dense, Noise, as_noise, materialise, scale
+from evojax_nar.noise import Dense, Noise, as_noise
 from evojax_nar.objective import Objective
 from evojax_nar.strategies.adaptive import (
     AdaptivePairs,
@@ -18,7 +18,6 @@ from evojax_nar.strategies.adaptive import (
     mean_log_width,
     start_widths,
     unscaled,
-    widen,
 )
 from evojax_nar.strategies.base import (
     Base,
@@ -168,13 +167,7 @@ class PGPE(Base):
 
     def ensemble(self, key: Key, state: PGPEState, count: int) -> Params:
         """Members of the next generation, in pairs, with its noise (count, ...)."""
-        pairs, sigma = self._members(key, state), state.hyperparameters["sigma"]
-
-        def member(pair: jax.Array, sign: jax.Array) -> Params:
-            wide = widen(pairs.draw(pair), state.log_widths)
-            return materialise(state.centre, scale(wide, sign * sigma))
-
-        return stack_pairs(member, count)
+        return stack_pairs(self._members(key, state).form, count)
 
     def _members(self, key: Key, state: PGPEState) -> AdaptivePairs:
         return AdaptivePairs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass
 from typing import ClassVar, Self, final
 
@@ -13,16 +14,16 @@ from evojax_nar.models.graph.base import Continuous, divided, yes_or_no
 from evojax_nar.models.graph.encoding import FAR, Features
 
 
-class _Attention(nn.Module):
+class _Attention(nn.Module, abc.ABC):
     """What the two share; they differ in how a share is decided."""
 
     hidden: int
     heads: int
     full: bool = False
 
+    @abc.abstractmethod
     def scores(self, features: Features, own: jax.Array) -> jax.Array:
         """How much node i wants to hear of node j, (B, V, V, heads)."""
-        raise NotImplementedError
 
     @nn.compact
     def __call__(
