@@ -13,6 +13,7 @@ from evojax_nar.discrete import is_choices
 from evojax_nar.errors import InputError, unknown
 from evojax_nar.objective import Objective
 from evojax_nar.settings import Configurable
+from evojax_nar.spaces import Axis
 from evojax_nar.types import Cost, Evaluation, Info, Key, Params, State
 
 Fitness = Literal["loss", "score"]
@@ -64,6 +65,14 @@ class Base(Configurable, abc.ABC):
     @abc.abstractmethod
     def example(cls) -> Example:
         """A small setting for the contract suite."""
+
+    def space(self) -> dict[str, Axis]:
+        """What tuning tries: paths in the config of this strategy to axes, `batch` left out.
+
+        Three or four numbers that matter most, within bounds that hold for any task. Empty, as
+        here, where a strategy has not said: tuning is then to be given a space.
+        """
+        return {}
 
     def hyperparameters(self, state: State) -> dict[str, jax.Array]:
         """The numbers in `state` that a sweep may change without recompiling."""

@@ -14,6 +14,7 @@ from evojax_nar.errors import finite, reject, unknown
 from evojax_nar.noise import LowRank, Noise, as_noise
 from evojax_nar.objective import Objective
 from evojax_nar.population import GaussianPairs
+from evojax_nar.spaces import POPULATION, SIGMA, Axis
 from evojax_nar.strategies.base import (
     Base,
     Example,
@@ -26,9 +27,15 @@ from evojax_nar.strategies.base import (
     stack_pairs,
     to_minimise,
 )
-from evojax_nar.strategies.optimizer import Optimizer, as_optimizer, optimizer
+from evojax_nar.strategies.optimizer import (
+    FEWER_STEPS,
+    Optimizer,
+    as_optimizer,
+    learning_rate,
+    optimizer,
+)
 from evojax_nar.strategies.shaping import RULES, Shaping, centered_rank
-from evojax_nar.types import Cost, Info, Key, Params
+from evojax_nar.types import Carry, Cost, Info, Key, Params
 
 Schedule = Callable[[jax.Array], Any]
 
@@ -118,9 +125,26 @@ class ES(Base):
 
     def step(self, key: Key, state: ESState, objective: Objective) -> tuple[ESState, Info]:
         """One generation: draw, evaluate N members, estimate, update the centre."""
+        state, _, info = self.segment(key, state, (), objective)
+        return state, info
+
+    def begin(self, key: Key, state: ESState, objective: Objective) -> Carry:
+        """A fresh carry for each member, (N, ...)."""
+        del state
+        return objective.init_carries(key, self.population)
+
+    def segment(
+        self, key: Key, state: ESState, carry: Carry, objective: Objective
+    ) -> tuple[ESState, Carry, Info]:
+        """One generation on a segment: truncated ES, with fresh noise in every segment.
+
+        Each member goes on from its own carry, which earlier noise has made, and is held to account
+        for the noise of this segment alone. So what a parameter does to later segments is not seen:
+        the estimate is biased towards what helps within one. `NRES` and `PES` see it.
+        """
         sigma = self._sigma(state)
         members = self._members(key, state)
-        evaluation, _ = objective.population(members)
+        evaluation, carry = objective.population(members, carry)
         losses = to_minimise(evaluation, self.fitness)
         weights = self.shaping(losses) / (self.population * sigma)
         decay = state.hyperparameters["weight_decay"]
@@ -141,7 +165,7 @@ class ES(Base):
             losses,
             {"sigma": sigma, "estimate_norm": optax.tree.norm(estimate)},
         )
-        return keep_if(info.healthy, new, state), info
+        return keep_if(info.healthy, new, state), carry, info
 
     def params(self, state: ESState) -> Params:
         """The centre."""
@@ -150,6 +174,14 @@ class ES(Base):
     def ensemble(self, key: Key, state: ESState, count: int) -> Params:
         """Members of the next generation, in pairs, with its noise (count, ...)."""
         return stack_pairs(self._members(key, state).form, count)
+
+    def space(self) -> dict[str, Axis]:
+        """The learning rate, the width of the noise unless it is a schedule, and the population."""
+        return {
+            **learning_rate(self.optimizer, scale=FEWER_STEPS),
+            **({} if callable(self.sigma) else {"sigma": SIGMA}),
+            "population": POPULATION,
+        }
 
     @classmethod
     def example(cls) -> Example:

@@ -20,6 +20,7 @@ from evojax_nar.cost import available_bytes, largest_bytes, readable_bytes, tree
 from evojax_nar.errors import InputError, finite, positive_int, unknown
 from evojax_nar.objective import Objective
 from evojax_nar.population import Stored
+from evojax_nar.spaces import POPULATION, SIGMA, Axis, Choice, Log
 from evojax_nar.strategies.base import (
     Base,
     Example,
@@ -30,7 +31,13 @@ from evojax_nar.strategies.base import (
     population_info,
     to_minimise,
 )
-from evojax_nar.strategies.optimizer import Optimizer, as_optimizer
+from evojax_nar.strategies.optimizer import (
+    FEWER_STEPS,
+    Optimizer,
+    as_optimizer,
+    learning_rate,
+    optimizer,
+)
 from evojax_nar.types import Cost, Info, Key, Params
 
 EXCLUDED = {
@@ -57,6 +64,10 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
 
 STANDARD_DEVIATION = 0.1
 """Standard deviation of the first population; evosax's own 1.0 drowns a network's weights."""
+
+_RATES = {"SNES": "lr_std_init", "xNES": "lr_std_init", "DES": "lr_std", "PGPE": "std_lr"}
+_RATE = Log(0.005, 0.5)
+"""Learning rates of deviations that a strategy of evosax lets one set, and their axis."""
 
 
 class EvosaxState(NamedTuple):
@@ -189,6 +200,19 @@ class Evosax(Base):
             # Some lay out mirrored members in two halves, of which a choice has both.
             chosen = jax.random.permutation(choice_key, self.population)[:count]
         return jax.tree.map(lambda leaf: leaf[chosen], population)
+
+    def space(self) -> dict[str, Axis]:
+        """The first standard deviation, the rate at which it or the mean is learned, and N.
+
+        Of the rates, those that the strategy has: most of evosax derive theirs from D and N.
+        """
+        rate = {} if self.algorithm not in _RATES else {f"numbers.{_RATES[self.algorithm]}": _RATE}
+        if self.optimizer is not None:
+            rate |= learning_rate(self.optimizer, scale=FEWER_STEPS)
+        elif self.algorithm in OPTIMIZERS:
+            adam = optimizer("adam", learning_rate=0.02)
+            rate |= {"optimizer.name": Choice(("adam",)), **learning_rate(adam, scale=FEWER_STEPS)}
+        return {"std": SIGMA, **rate, "population": POPULATION}
 
     @classmethod
     def example(cls) -> Example:

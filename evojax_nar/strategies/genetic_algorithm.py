@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from evojax_nar.errors import finite, positive_int, reject
 from evojax_nar.objective import Objective
 from evojax_nar.population import Offspring, mutate
+from evojax_nar.spaces import POPULATION, Axis, Choice, Log
 from evojax_nar.strategies.base import (
     Base,
     Example,
@@ -193,6 +194,17 @@ class GeneticAlgorithm(Base):
             sigmas=chain.sigmas.at[row, written].set(sigmas, mode="drop"),
             length=jnp.where(mutated, place + 1, chain.length),
         )
+
+    def space(self) -> dict[str, Axis]:
+        """The width of a mutation, how many survive, and the population.
+
+        A mutation stays for good, unlike the noise of an evolution strategy, and is smaller.
+        """
+        return {
+            "sigma": Log(0.003, 0.3),
+            "elites": Choice((4, 16)),
+            "population": POPULATION,
+        }
 
     @classmethod
     def example(cls) -> Example:

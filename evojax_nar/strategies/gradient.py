@@ -11,6 +11,7 @@ import optax
 
 from evojax_nar.errors import InputError
 from evojax_nar.objective import Objective
+from evojax_nar.spaces import Axis, Choice
 from evojax_nar.strategies.base import (
     Base,
     Example,
@@ -19,8 +20,14 @@ from evojax_nar.strategies.base import (
     float_params,
     keep_if,
 )
-from evojax_nar.strategies.optimizer import Optimizer, as_optimizer, optimizer
-from evojax_nar.types import Cost, Evaluation, Info, Key, Params
+from evojax_nar.strategies.optimizer import (
+    Optimizer,
+    as_optimizer,
+    learning_rate,
+    momentum,
+    optimizer,
+)
+from evojax_nar.types import Carry, Cost, Evaluation, Info, Key, Params
 
 
 class GradientState(NamedTuple):
@@ -71,13 +78,29 @@ class Gradient(Base):
         self, key: Key, state: GradientState, objective: Objective
     ) -> tuple[GradientState, Info]:
         """One gradient step; skipped where the loss or the gradient is not finite."""
+        state, _, info = self.segment(key, state, (), objective)
+        return state, info
+
+    def begin(self, key: Key, state: GradientState, objective: Objective) -> Carry:
+        """A fresh carry."""
+        del state
+        return objective.init_carry(key)
+
+    def segment(
+        self, key: Key, state: GradientState, carry: Carry, objective: Objective
+    ) -> tuple[GradientState, Carry, Info]:
+        """One gradient step on a segment: truncated back-propagation through time.
+
+        What is carried in is a constant, so a gradient goes back to where the segment begins.
+        Source: Williams and Peng 1990, BPTT(h; h').
+        """
         del key
 
-        def loss(params: Params) -> tuple[jax.Array, Evaluation]:
-            evaluation, _ = objective(params)
-            return evaluation.loss, evaluation
+        def loss(params: Params) -> tuple[jax.Array, tuple[Evaluation, Carry]]:
+            evaluation, after = objective(params, carry)
+            return evaluation.loss, (evaluation, after)
 
-        (_, evaluation), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+        (_, (evaluation, carry)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
         norm = optax.tree.norm(gradient)
         healthy = jnp.isfinite(evaluation.loss) & jnp.isfinite(norm)
         updates, optimizer_state = self.optimizer.update(gradient, state.optimizer, state.params)
@@ -90,11 +113,22 @@ class Gradient(Base):
             healthy=healthy,
             diagnostics={"gradient_norm": norm},
         )
-        return keep_if(healthy, new, state), info
+        return keep_if(healthy, new, state), carry, info
 
     def params(self, state: GradientState) -> Params:
         """The parameters."""
         return state.params
+
+    def space(self) -> dict[str, Axis]:
+        """The optimiser's learning rate and momentum, and where the gradient is clipped.
+
+        The limit of its norm matters where back-propagation through time makes it explode.
+        """
+        return {
+            **learning_rate(self.optimizer),
+            **momentum(self.optimizer),
+            "optimizer.clip": Choice((0.1, 1.0)),
+        }
 
     @classmethod
     def example(cls) -> Example:

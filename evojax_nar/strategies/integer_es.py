@@ -14,6 +14,7 @@ from evojax_nar.discrete import is_choices
 from evojax_nar.errors import InputError, finite, positive_int, reject
 from evojax_nar.integer import LIMIT, UNIT_BITS, IntegerPairs
 from evojax_nar.objective import Objective
+from evojax_nar.spaces import POPULATION, Axis, Choice, Linear, Log
 from evojax_nar.strategies.base import (
     Base,
     Example,
@@ -176,6 +177,15 @@ class IntegerES(Base):
             return jax.tree.map(lambda _, own: own.astype(jnp.int8), state.centre, thin)
 
         return stack_pairs(member, count)
+
+    def space(self) -> dict[str, Axis]:
+        """The width of the noise, the share that moves and how it falls, and the population."""
+        return {
+            "sigma_shift": Choice((2, 3, 4, 5)),
+            "alpha": Linear(0.1, 1.0),
+            "decay": Log(0.001, 0.1),
+            "population": POPULATION,
+        }
 
     @classmethod
     def example(cls) -> Example:

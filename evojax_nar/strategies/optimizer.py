@@ -10,6 +10,7 @@ import optax
 
 from evojax_nar.errors import InputError, finite, reject, unknown
 from evojax_nar.settings import Configurable, build
+from evojax_nar.spaces import Axis, Choice, Log
 from evojax_nar.strategies.clipup import clipup
 
 NAMES = ("adam", "adamw", "nadam", "sgd", "rmsprop", "adagrad", "lion", "lamb", "radam", "yogi")
@@ -111,4 +112,57 @@ def as_optimizer(argument: str, value: Any) -> Optimizer:
         return value
     raise InputError(
         f"{argument}={value!r} is not an optimiser; give an optax one such as optax.adam(1e-2)"
+    )
+
+
+FEWER_STEPS = 10.0
+"""`scale` of `learning_rate` for estimates of a population: at equal cost it takes some hundred
+times fewer steps than a gradient, so each must go further."""
+
+_ADAPTIVE = (3e-4, 3e-2)
+_RATES = {"sgd": (1e-2, 1.0), "clipup": (1e-2, 1.0), "lion": (3e-5, 3e-3)}
+_KEPT = Choice((0.8, 0.9, 0.95))
+_MOMENTUM = {
+    "sgd": ("momentum", Choice((0.0, 0.9, 0.95))),
+    "clipup": ("momentum", _KEPT),
+    **dict.fromkeys(("adam", "adamw", "nadam", "radam", "lamb", "lion", "yogi"), ("b1", _KEPT)),
+}
+
+
+def learning_rate(value: Optimizer, *, scale: float = 1.0) -> dict[str, Axis]:
+    """The axis of the learning rate, by its path in a strategy: two decades, by the rule.
+
+    Adaptive rules move a parameter by about the learning rate in a step whatever the scale of the
+    gradient, so one range holds for all tasks; `lion` takes ten times less (Chen et al. 2023,
+    arXiv:2302.06675, section 5). `sgd` and `clipup`, which do not, have ranges of their own.
+
+    Args:
+      value: an optimiser by name.
+      scale: multiplies the range of adaptive rules: see `FEWER_STEPS`.
+
+    Raises:
+      InputError: for an optimiser that has no name, whose numbers cannot be seen.
+    """
+    rule = _rule(value)
+    low, high = _RATES.get(rule, _ADAPTIVE)
+    factor = 1.0 if rule in ("sgd", "clipup") else scale
+    return {"optimizer.learning_rate": Log(factor * low, factor * high)}
+
+
+def momentum(value: Optimizer) -> dict[str, Axis]:
+    """The axis of what a rule keeps of the steps before, by its path; none for rules without it.
+
+    Raises:
+      InputError: as `learning_rate`.
+    """
+    found = _MOMENTUM.get(_rule(value))
+    return {} if found is None else {f"optimizer.{found[0]}": found[1]}
+
+
+def _rule(value: Optimizer) -> str:
+    if isinstance(value, Named):
+        return value.rule
+    raise InputError(
+        f"optimizer={type(value).__name__} was made in a script, so it cannot be tuned; "
+        'take strategies.optimizer("adam", learning_rate=...), or give a space without it'
     )

@@ -12,6 +12,7 @@ import optax
 from evojax_nar.errors import InputError, finite, reject, unknown
 from evojax_nar.noise import Dense, Noise, as_noise
 from evojax_nar.objective import Objective
+from evojax_nar.spaces import POPULATION, SIGMA, Axis
 from evojax_nar.strategies.adaptive import (
     AdaptivePairs,
     Widths,
@@ -31,7 +32,13 @@ from evojax_nar.strategies.base import (
     stack_pairs,
     to_minimise,
 )
-from evojax_nar.strategies.optimizer import Optimizer, as_optimizer, optimizer
+from evojax_nar.strategies.optimizer import (
+    FEWER_STEPS,
+    Optimizer,
+    as_optimizer,
+    learning_rate,
+    optimizer,
+)
 from evojax_nar.strategies.shaping import RULES, Shaping, centered_rank, sign
 from evojax_nar.types import Cost, Info, Key, Params
 
@@ -178,6 +185,14 @@ class PGPE(Base):
             units=self.population // 2,
             noise=unscaled(self.noise),
         )
+
+    def space(self) -> dict[str, Axis]:
+        """The learning rate of the centre, the first width, and the population."""
+        return {
+            **learning_rate(self.optimizer, scale=FEWER_STEPS),
+            "sigma": SIGMA,
+            "population": POPULATION,
+        }
 
     @classmethod
     def example(cls) -> Example:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from evojax_nar.errors import finite, positive_int
 from evojax_nar.objective import Objective
 from evojax_nar.population import Offspring, mutate
+from evojax_nar.spaces import POPULATION, Axis, Log
 from evojax_nar.strategies.base import (
     Base,
     Example,
@@ -93,6 +94,10 @@ class RandomSearch(Base):
     def params(self, state: RandomSearchState) -> Params:
         """The incumbent."""
         return state.incumbent
+
+    def space(self) -> dict[str, Axis]:
+        """How far draws go, up to three times the scale of fresh parameters, and the population."""
+        return {"sigma": Log(0.03, 3.0), "population": POPULATION}
 
     @classmethod
     def example(cls) -> Example:

@@ -13,6 +13,7 @@ import numpy as np
 from evojax_nar.errors import finite, reject
 from evojax_nar.noise import Dense, Noise, as_noise
 from evojax_nar.objective import Objective
+from evojax_nar.spaces import POPULATION, SIGMA, Axis, Log
 from evojax_nar.strategies.adaptive import (
     AdaptivePairs,
     Widths,
@@ -150,6 +151,17 @@ class SNES(Base):
             units=self.population // 2,
             noise=unscaled(self.noise),
         )
+
+    def space(self) -> dict[str, Axis]:
+        """The first width, the rate at which widths are learned, and the population.
+
+        The centre's rate of 1 is the natural one.
+        """
+        return {
+            "sigma": SIGMA,
+            "sigma_learning_rate": Log(0.005, 0.5),
+            "population": POPULATION,
+        }
 
     @classmethod
     def example(cls) -> Example:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from evojax_nar.errors import positive_int, reject
 from evojax_nar.objective import Objective
+from evojax_nar.spaces import CHANCE, POPULATION, Axis, Linear
 from evojax_nar.strategies.base import (
     Base,
     Example,
@@ -153,6 +154,14 @@ class BitFlip(Base):
     def params(self, state: BitFlipState) -> Params:
         """The champion."""
         return state.champion
+
+    def space(self) -> dict[str, Axis]:
+        """The chance of a gene to be redrawn, the share of two parents, and the population."""
+        return {
+            "rate": CHANCE,
+            "crossover": Linear(0.0, 1.0),
+            "population": POPULATION,
+        }
 
     @classmethod
     def example(cls) -> Example:

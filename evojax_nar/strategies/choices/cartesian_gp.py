@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from evojax_nar.errors import positive_int
 from evojax_nar.objective import Objective
+from evojax_nar.spaces import CHANCE, Axis, Choice
 from evojax_nar.strategies.base import (
     Base,
     Example,
@@ -111,6 +112,10 @@ class CartesianGP(Base):
     def params(self, state: CartesianGPState) -> Params:
         """The parent."""
         return state.parent
+
+    def space(self) -> dict[str, Axis]:
+        """The chance of a gene to be redrawn, and lambda, from the source's to a population."""
+        return {"rate": CHANCE, "children": Choice((4, 16, 64))}
 
     @classmethod
     def example(cls) -> Example:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from evojax_nar.objective import Objective
+from evojax_nar.spaces import POPULATION, Axis, Choice, Log
 from evojax_nar.strategies.base import (
     Base,
     Example,
@@ -117,6 +118,14 @@ class PBIL(Base):
     def params(self, state: TablesState) -> Params:
         """The likeliest choices."""
         return tables.likeliest(state.tables)
+
+    def space(self) -> dict[str, Axis]:
+        """How far the tables go, to how many of the best, and the population."""
+        return {
+            "learning_rate": Log(0.005, 0.5),
+            "best": Choice((2, 8)),
+            "population": POPULATION,
+        }
 
     @classmethod
     def example(cls) -> Example:

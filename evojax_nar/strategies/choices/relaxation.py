@@ -13,6 +13,7 @@ import optax
 from evojax_nar.discrete import Choices, Mixture, is_choices, is_mixture, one_hot
 from evojax_nar.errors import InputError, finite, reject
 from evojax_nar.objective import Objective
+from evojax_nar.spaces import Axis, Choice, Log
 from evojax_nar.strategies.base import (
     Base,
     Example,
@@ -21,7 +22,12 @@ from evojax_nar.strategies.base import (
     float_params,
     keep_if,
 )
-from evojax_nar.strategies.optimizer import Optimizer, as_optimizer, optimizer
+from evojax_nar.strategies.optimizer import (
+    Optimizer,
+    as_optimizer,
+    learning_rate,
+    optimizer,
+)
 from evojax_nar.types import Cost, Evaluation, Info, Key, Params
 
 
@@ -179,6 +185,17 @@ class Relaxation(Base):
             return Logits(self.bonus * node.weights + self.noise * noise)
 
         return jax.tree.unflatten(structure, [convert(*item) for item in enumerate(nodes)])
+
+    def space(self) -> dict[str, Axis]:
+        """The learning rate, the temperature, and whether the model sees single choices.
+
+        Rates are higher than for weights, since a logit must go some units before a choice turns.
+        """
+        return {
+            **learning_rate(self.optimizer, scale=10.0),
+            "temperature": Log(0.1, 10.0),
+            "straight_through": Choice((False, True)),
+        }
 
     @classmethod
     def example(cls) -> Example:

@@ -8,6 +8,7 @@ from typing import ClassVar, final
 import jax.numpy as jnp
 
 from evojax_nar.objective import Objective
+from evojax_nar.spaces import CHANCE, POPULATION, Axis, Choice
 from evojax_nar.strategies.base import (
     Base,
     Example,
@@ -90,6 +91,14 @@ class UMDA(Base):
     def params(self, state: TablesState) -> Params:
         """The likeliest choices."""
         return tables.likeliest(state.tables)
+
+    def space(self) -> dict[str, Axis]:
+        """How many are selected, the chance that each value keeps, and the population."""
+        return {
+            "best": Choice((16, 32)),
+            "margin": CHANCE,
+            "population": POPULATION,
+        }
 
     @classmethod
     def example(cls) -> Example:
