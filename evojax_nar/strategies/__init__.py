@@ -11,6 +11,7 @@ from evojax_nar.strategies.es import ES
 from evojax_nar.strategies.evosax_adapter import Evosax
 from evojax_nar.strategies.genetic_algorithm import GeneticAlgorithm
 from evojax_nar.strategies.gradient import Gradient
+from evojax_nar.strategies.hybrid import ConditionalGradient, HandOver
 from evojax_nar.strategies.integer_es import IntegerES
 from evojax_nar.strategies.optimizer import optimizer
 from evojax_nar.strategies.pgpe import PGPE
@@ -31,6 +32,8 @@ ALL: tuple[type[Base], ...] = (
     CartesianGP,
     Relaxation,
     Gradient,
+    HandOver,
+    ConditionalGradient,
 )
 """Every built-in strategy; a name here puts a new one on the command line and under test."""
 
@@ -44,10 +47,12 @@ __all__ = [
     "Base",
     "BitFlip",
     "CartesianGP",
+    "ConditionalGradient",
     "Evosax",
     "Example",
     "GeneticAlgorithm",
     "Gradient",
+    "HandOver",
     "IntegerES",
     "RandomSearch",
     "Relaxation",
