@@ -48,10 +48,11 @@ def begun(folder: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def address():
     """A scheduler with two workers, as somebody else may have started it."""
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
-    ) as found:
-        yield found.scheduler_address
+    found = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50
+    )
+    yield str(found.scheduler_address)
+    found.close()
 
 
 def test_every_job_has_one_result_though_a_worker_dies(address, tmp_path):
