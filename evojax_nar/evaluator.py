@@ -105,15 +105,22 @@ class Evaluator:
           state: its last one, of one seed, without the axis of S.
           deployed: of that seed.
           seed: its number.
-          examples: at each size.
+          examples: at each size, and of the validation data where members are chosen by it.
           key: that of `grid`.
         """
         found: dict[str, dict[str, Any]] = {str(size): {} for size in self.sizes}
+
+        def losses(members: Params) -> np.ndarray:
+            validation = jax.random.key(VALIDATION)
+            return np.asarray(self.in_distribution(members, examples=examples, key=validation).loss)
+
         for reading in readings:
             voters = None
             if reading.suits(self.model, self.spec):
                 own = jax.random.fold_in(jax.random.key(VOTES), seed)
                 voters = reading.voters(own, strategy, state, deployed)
+            if voters is not None:
+                voters = reading.choose(voters, losses)
             for size in self.sizes:
                 judged = None
                 if voters is not None:

@@ -1,14 +1,14 @@
 """Votes: what outputs become where several of them decide together, entry by entry.
 
 A deployed parameter set is read by the largest of its logits. Beside that an output can be read by
-the majority of an ensemble, or by the majority of the last loops of one model; what each adds is
-measured on the same examples.
+the majority of an ensemble, by the majority of the last loops of one model, or from the best member
+of an ensemble; what each adds is measured on the same examples.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -16,12 +16,16 @@ from typing import Any, ClassVar, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from evojax_nar.errors import InputError, positive_int
 from evojax_nar.models.inputs import blank
 from evojax_nar.settings import Configurable, build
 from evojax_nar.tasks.scoring import decide
 from evojax_nar.types import Field, GraphOutputs, Key, Model, Params, State, Strategy, TaskSpec
+
+Judge = Callable[[Params], np.ndarray]
+"""Parameters (C, ...) to their losses (C,) on the validation data, of training sizes alone."""
 
 
 class Reading(Configurable, abc.ABC):
@@ -37,6 +41,16 @@ class Reading(Configurable, abc.ABC):
           state: its last one.
           deployed: what is deployed, the best so far by validation loss.
         """
+
+    def choose(self, voters: Params, judge: Judge) -> Params:
+        """Those of the voters that are read: all, unless a reading says otherwise.
+
+        Args:
+          voters: of this reading.
+          judge: gives validation losses, by which what is deployed was chosen too.
+        """
+        del judge
+        return voters
 
     @abc.abstractmethod
     def suits(self, model: Model, spec: TaskSpec) -> bool:
@@ -147,7 +161,45 @@ class Steps(Reading):
         return elect(votes, spec)
 
 
-READINGS: dict[str, type[Reading]] = {"ensemble": Ensemble, "steps": Steps}
+@final
+@dataclass(frozen=True)
+class Best(Reading):
+    """The member of an ensemble with the lowest validation loss, by itself.
+
+    What is deployed of a Gaussian strategy is the centre of its search distribution: this is the
+    best of some draws around it, and of a population the best of its best. Both are chosen on
+    training sizes alone, so the difference at test sizes is what the choice of a member adds.
+
+    Args:
+      members: how many are judged at most.
+    """
+
+    name: ClassVar[str] = "best"
+    members: int = 32
+
+    def __post_init__(self) -> None:
+        positive_int("members", self.members)
+
+    def voters(self, key: Key, strategy: Strategy, state: State, deployed: Params) -> Params | None:
+        """The ensemble, stacked (C, ...) with C at most `members`."""
+        return Ensemble(self.members).voters(key, strategy, state, deployed)
+
+    def choose(self, voters: Params, judge: Judge) -> Params:
+        """The best member (...); a loss that is not finite is worse than any other."""
+        losses = judge(voters)
+        best = int(np.where(np.isfinite(losses), losses, np.inf).argmin())
+        return jax.tree.map(lambda leaf: leaf[best], voters)
+
+    def suits(self, model: Model, spec: TaskSpec) -> bool:
+        """Always."""
+        return True
+
+    def outputs(self, model: Model, voters: Params, inputs: Any, *, spec: TaskSpec) -> Any:
+        """What the member says."""
+        return model.apply(voters, inputs, spec=spec)
+
+
+READINGS: dict[str, type[Reading]] = {"ensemble": Ensemble, "steps": Steps, "best": Best}
 """What a config may name."""
 
 

@@ -12,11 +12,13 @@ import optax
 import pytest
 
 import evojax_nar as nar
+from evojax_nar import readings
 from evojax_nar.errors import InputError
-from evojax_nar.evaluator import TEST, Evaluator
+from evojax_nar.evaluator import TEST, VALIDATION, Evaluator
 from evojax_nar.inside import calibration, cosine, sharpness
 from evojax_nar.noise import Dense
 from evojax_nar.objective import Objective
+from evojax_nar.readings import Best
 from evojax_nar.strategies import ES, PGPE, SNES, Evosax, GeneticAlgorithm, Gradient
 from evojax_nar.strategies.shaping import z_score
 from evojax_nar.types import Field, GraphOutputs, TaskSpec
@@ -373,3 +375,42 @@ def test_calibration_that_is_refused() -> None:
         calibration.calibrate(TASK, fixed, fixed.init(KEY, TASK.spec), size=6)
     with pytest.raises(InputError, match="bins=0 is not allowed"):
         calibration.reliability(jnp.ones(1), jnp.ones(1, bool), jnp.ones(1, bool), bins=0)
+
+
+# The best member.
+
+
+def test_the_best_member_is_chosen_on_training_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of five members, by hand: the one with the lowest validation loss, judged at test sizes."""
+    judge = Evaluator(TASK, MODEL)
+    stack = judge.initial(jax.vmap(jax.random.key)(jnp.arange(5)))
+    stack = jax.tree.map(lambda leaf: leaf.at[3].set(jnp.nan), stack)
+    strategy: Any = type("Five", (), {"ensemble": staticmethod(lambda *_: stack)})()
+    validation = judge.in_distribution(stack, examples=64, key=jax.random.key(VALIDATION))
+    assert np.isnan(validation.loss[3])
+    best = int(np.nanargmin(validation.loss))
+    key = jax.random.key(TEST)
+    deployed = jax.tree.map(lambda leaf: leaf[0], stack)
+    seen = []
+    sizes = Evaluator.in_distribution
+    monkeypatch.setattr(
+        Evaluator, "in_distribution", lambda *a, **k: seen.append(k["key"]) or sizes(*a, **k)
+    )
+    found = judge.votes([Best(5)], strategy, (), deployed, seed=0, examples=64, key=key)
+    assert [jax.random.key_data(own).tolist() for own in seen] == [
+        jax.random.key_data(jax.random.key(VALIDATION)).tolist()
+    ]
+    alone = judge.grid(jax.tree.map(lambda leaf: leaf[best][None], stack), examples=64, key=key)
+    for size, judged in alone.items():
+        assert judged is not None
+        want = judged.of(0).plain()
+        assert found[str(size)] == {"best": {"score": want["score"], "exact": want["exact"]}}
+
+
+def test_what_has_no_ensemble_has_no_best_member() -> None:
+    strategy = Gradient()
+    params = {"w": jnp.zeros(2)}
+    assert Best().voters(KEY, strategy, strategy.init(KEY, params), params) is None
+    assert readings.get("best", members=4) == Best(4)
+    with pytest.raises(InputError, match="members=0 is not allowed"):
+        Best(0)
