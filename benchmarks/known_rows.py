@@ -94,7 +94,12 @@ ROWS: dict[str, Row] = {
         averaged=True,
         sides={
             "gradient": gradient(3e-3, 128, 6000, must=100, stop_loss=1e-4),
-            "evolution": es(256, 0.1, 0.05, 64, 8000, must=100, stop_loss=1e-4),
+            "evolution": Side(
+                Arm(strategies.SNES(population=256, sigma=0.3, noise=nar.noise.Dense()), batch=64),
+                Budget(generations=3000),
+                must=100,
+                stop_loss=1e-4,
+            ),
         },
     ),
     "bucket_sort": Row(
@@ -224,7 +229,7 @@ ROWS: dict[str, Row] = {
         model=models.UniversalTransformer(width=32, heads=4, max_steps=6, halting_bias=-1.5),
         counted=(10,),
         sides={
-            "gradient": gradient(2e-3, 64, 3000, must=99, stop_loss=1e-3),
+            "gradient": gradient(2e-3, 64, 6000, must=99, stop_loss=3e-4),
             "evolution": es(256, 0.05, 0.02, 16, 300),
         },
         examples=512,
