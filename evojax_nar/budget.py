@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, final
 
 from evojax_nar.errors import InputError, finite, positive_int, reject
@@ -61,16 +62,31 @@ class Budget:
         """`{kind: amount}`."""
         return {self.kind: self.amount}
 
-    def price(self, arm: Arm) -> int:
-        """What one step of an arm costs, in units of a counted budget."""
+    def price(self, arm: Arm, segments: int = 1) -> Fraction:
+        """What one step of an arm costs, in units of a counted budget.
+
+        A segment of an unroll costs its share of the whole: those of an episode add up to it. The
+        examples of an episode are its first step's, and the price is that.
+
+        Args:
+          arm: it.
+          segments: S, into which its unrolls are cut.
+        """
         prices = {
-            "forwards": arm.strategy.cost.forward_equivalents(arm.batch),
-            "examples": arm.examples,
-            "generations": 1,
+            "forwards": Fraction(arm.strategy.cost.forward_equivalents(arm.batch), segments),
+            "examples": Fraction(arm.examples),
+            "generations": Fraction(1),
         }
         return prices[self.kind]
 
-    def steps(self, name: str, arm: Arm) -> int | None:
+    def left(self, arm: Arm, spent: Fraction, done: int = 0, segments: int = 1) -> int:
+        """Steps that the rest of a counted budget buys, where `spent` of it went on `done`."""
+        bought = (Fraction(self.amount) - spent) // self.price(arm, segments)
+        if self.kind == "examples":  # of whole episodes, after what is left of the one begun
+            return int(bought) * segments + -done % segments
+        return int(bought)
+
+    def steps(self, name: str, arm: Arm, segments: int = 1) -> int | None:
         """Steps that the budget buys an arm; None where only the clock can tell.
 
         Raises:
@@ -78,14 +94,19 @@ class Budget:
         """
         if not self.counted:
             return None
-        price = self.price(arm)
-        steps = int(self.amount // price)
+        steps = self.left(arm, Fraction(0), segments=segments)
         if steps < 1:
             raise InputError(
                 f"budget.{self.kind}={self.amount:g} does not buy one step of arm {name!r}, which "
-                f"costs {price}; raise the budget, or lower its population or batch"
+                f"costs {readable(self.price(arm, segments))}; raise the budget, or lower its "
+                "population or batch"
             )
         return steps
+
+
+def readable(number: Fraction) -> int | float:
+    """A whole number as an int, any other as a float."""
+    return int(number) if number.denominator == 1 else float(number)
 
 
 @final
@@ -98,14 +119,18 @@ class Arm:
       batch: examples B that each member of a population sees in a step.
       batches: how many different batches a step draws. With 1 all members share one (common random
         numbers); with G each N / G members in turn have their own.
+      truncation: K time steps, after each of which a strategy that can learn of a segment of an
+        unroll makes a step: see `unroll`. None to unroll all T of them in each step.
 
     Raises:
-      InputError: for a number below 1, or more than one batch for a strategy that uses gradients.
+      InputError: for a number below 1, or more than one batch for a strategy that uses gradients,
+        or together with a truncation.
     """
 
     strategy: Strategy
     batch: int = 128
     batches: int = 1
+    truncation: int | None = None
 
     def __post_init__(self) -> None:
         positive_int("batch", self.batch)
@@ -113,6 +138,11 @@ class Arm:
         if self.batches > 1 and self.strategy.cost.backwards:
             problem = "is for populations, and this strategy follows gradients"
             raise reject("batches", self.batches, problem, "raise batch instead")
+        if self.truncation is not None:
+            positive_int("truncation", self.truncation)
+            if self.batches > 1:
+                problem = "cannot go with a truncation, whose members share their examples"
+                raise reject("batches", self.batches, problem, "raise batch instead")
 
     @property
     def examples(self) -> int:

@@ -46,7 +46,7 @@ KEYS = (
 FORWARD_DTYPES = ("float32", "bfloat16")
 BUDGETS = ("forwards", "examples", "generations", "seconds")
 PRESET = "parity"
-_OF_ARM = ("batch", "batches")
+_OF_ARM = ("batch", "batches", "truncation")
 """Settings of an arm itself; the others are its strategy's."""
 _ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 _MAX_SEED = 2**32 - 1
@@ -270,7 +270,9 @@ def describe_arm(arm: Arm) -> dict[str, Any]:
     """One arm as a config says it: its strategy, its batch and the strategy's settings."""
     settings = _component(arm.strategy)
     batches = {} if arm.batches == 1 else {"batches": arm.batches}
-    return {"strategy": settings.pop("name"), "batch": arm.batch, **batches, **settings}
+    truncation = {} if arm.truncation is None else {"truncation": arm.truncation}
+    of_arm = {"batch": arm.batch, **batches, **truncation}
+    return {"strategy": settings.pop("name"), **of_arm, **settings}
 
 
 def _component(component: Any) -> dict[str, Any]:
@@ -316,7 +318,7 @@ def _arms(value: Any) -> dict[str, dict[str, Any]]:
         if not isinstance(arm, Mapping) or not isinstance(arm.get("strategy"), str):
             raise reject(f"arms.{name}", arm, "has no strategy", "write strategy: and a name")
         for key in _OF_ARM:
-            if key in arm:
+            if key in arm and not (key == "truncation" and arm[key] is None):
                 positive_int(f"arms.{name}.{key}", arm[key])
     return {name: dict(arm) for name, arm in value.items()}
 

@@ -62,6 +62,12 @@ class Objective:
         """The carry of a fresh unroll of one parameter set; `()` where nothing is carried."""
         return () if self.start is None else self.start(key, self.data)
 
+    def init_carries(self, key: Key, size: int) -> Carry:
+        """The carries of a fresh unroll of N = `size` members, all alike: leaves (N, ...)."""
+        return jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), self.init_carry(key)
+        )
+
     def __call__(self, params: Params, carry: Carry = ()) -> tuple[Evaluation, Carry]:
         """Evaluate one parameter set on the batch, or on a segment of a long unroll."""
         if self.groups is None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import jax
 import numpy as np
 
-from evojax_nar.budget import Arm
+from evojax_nar.budget import Arm, readable
 from evojax_nar.evaluator import Judged
 from evojax_nar.types import BACKWARD_COST, Info
 
@@ -24,19 +25,25 @@ class Tally:
     backwards: int = 0
     device_seconds: float = 0.0
     stopped: str | None = None
+    segments: int = 1
+    """Into which unrolls are cut; forwards and backwards are passes through one of them."""
 
     @property
-    def forward_equivalents(self) -> int:
-        """Forward passes and backward passes, per example, in units of a forward pass."""
-        return self.forwards + BACKWARD_COST * self.backwards
+    def forward_equivalents(self) -> int | float:
+        """Forward and backward passes, per example, in units of a forward pass of a whole unroll.
 
-    def spent(self, kind: str) -> float:
-        """How much of a budget of this kind is gone."""
+        A whole number unless unrolls are cut.
+        """
+        return readable(self.spent("forwards"))
+
+    def spent(self, kind: str) -> Fraction:
+        """How much of a budget of this kind is gone, exactly."""
+        passes = self.forwards + BACKWARD_COST * self.backwards
         return {
-            "forwards": self.forward_equivalents,
-            "examples": self.examples,
-            "generations": self.steps,
-            "seconds": self.device_seconds,
+            "forwards": Fraction(passes, self.segments),
+            "examples": Fraction(self.examples),
+            "generations": Fraction(self.steps),
+            "seconds": Fraction(self.device_seconds),
         }[kind]
 
 
@@ -52,7 +59,8 @@ def count(
         if steps == 0:
             continue
         tally.steps += steps
-        tally.examples += steps * arm.examples
+        # An episode's examples are drawn once, at its first segment.
+        tally.examples = -(-tally.steps // tally.segments) * arm.examples
         tally.forwards += int(forwards[row])
         tally.backwards += int(backwards[row])
         # The seeds of a group share the device: each is charged its part of the time.

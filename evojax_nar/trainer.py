@@ -27,7 +27,8 @@ from evojax_nar.objective import Objective, TaskLoss
 from evojax_nar.placement import LOCAL, Placement, recording
 from evojax_nar.strategies.base import keep_if
 from evojax_nar.tally import Tally, count, record, verdict
-from evojax_nar.types import Key, Params, State
+from evojax_nar.types import Carry, Key, Params, State
+from evojax_nar.unroll import Episodes
 
 EVALUATIONS = 40
 """Epochs that a counted budget is divided into."""
@@ -75,6 +76,8 @@ class Progress(NamedTuple):
     """What would be deployed: the best so far by validation loss."""
     deployed_loss: jax.Array
     """(S,) float32, that loss."""
+    carry: Carry = ()
+    """What a strategy carries from one segment of an unroll to the next; see `unroll`."""
 
 
 class Outcome(NamedTuple):
@@ -111,7 +114,9 @@ class Group:
         self.settings = settings
         task = evaluator.task
         self._loss = TaskLoss(task, evaluator.model, evaluator.spec, settings.forward_dtype)
-        self.step_limit = settings.budget.steps(name, arm)
+        self.episodes = None if arm.truncation is None else Episodes(arm, self._loss)
+        self.segments = 1 if self.episodes is None else self.episodes.segments
+        self.step_limit = settings.budget.steps(name, arm, self.segments)
         self.epoch_steps = self._epoch_steps()
         self._programs: dict[int, Program] = {}
 
@@ -119,14 +124,16 @@ class Group:
         """Fresh runs. A seed gives the same initial parameters and data stream to every arm."""
 
         def one(key: Key, params: Params) -> Progress:
-            _, strategy_key, _ = jax.random.split(key, 3)
+            _, strategy_key, stream = jax.random.split(key, 3)
             state = self.arm.strategy.init(strategy_key, params)
+            first = jnp.asarray(0, jnp.int32)
             return Progress(
                 strategy=state,
-                step=jnp.asarray(0, jnp.int32),
+                step=first,
                 healthy=jnp.asarray(True),
                 deployed=self.arm.strategy.params(state),
                 deployed_loss=jnp.asarray(jnp.inf, jnp.float32),
+                carry=() if self.episodes is None else self.episodes.begin(stream, state, first),
             )
 
         keys = seed_keys(seeds)
@@ -152,7 +159,7 @@ class Group:
         one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), progress)
         key = jax.eval_shape(lambda: jax.random.key(0))
         step = partial(self._step, self.placement(count))
-        return cost.flops(step, key, one.strategy, one.step)
+        return cost.flops(step, key, one.strategy, one.carry, one.step)
 
     def forecast(self, count: int) -> Forecast:
         """What `count` seeds need that train together; nothing is run or compiled."""
@@ -166,9 +173,11 @@ class Group:
         return dataclasses.replace(self.settings.placement, copies=count)
 
     def _step(
-        self, placement: Placement, key: Key, state: State, step: jax.Array
-    ) -> tuple[State, Any]:
+        self, placement: Placement, key: Key, state: State, carry: Carry, step: jax.Array
+    ) -> tuple[State, Carry, Any]:
         _, _, stream = jax.random.split(key, 3)
+        if self.episodes is not None:
+            return self.episodes.step(placement, stream, state, carry, step)
         batch_key, step_key = jax.random.split(jax.random.fold_in(stream, step))
         arm, task = self.arm, self.evaluator.task
         if arm.batches == 1:
@@ -177,7 +186,8 @@ class Group:
             keys, groups = jax.random.split(batch_key, arm.batches), arm.batches
             batch = jax.vmap(lambda key: sample_mixture(task, key, arm.batch))(keys)
         objective = Objective(self._loss, batch, placement=placement, groups=groups)
-        return arm.strategy.step(step_key, state, objective)
+        state, info = arm.strategy.step(step_key, state, objective)
+        return state, carry, info
 
     def _epoch(
         self, placement: Placement, key: Key, progress: Progress, limit: jax.Array
@@ -186,9 +196,12 @@ class Group:
 
         def body(progress: Progress, index: jax.Array) -> tuple[Progress, Any]:
             active = (index < limit) & progress.healthy
-            state, info = self._step(placement, key, progress.strategy, progress.step)
+            state, carry, info = self._step(
+                placement, key, progress.strategy, progress.carry, progress.step
+            )
             new = progress._replace(
                 strategy=keep_if(active, state, progress.strategy),
+                carry=keep_if(active, carry, progress.carry),
                 step=progress.step + active,
                 healthy=jnp.where(active, info.healthy, progress.healthy),
             )
@@ -200,7 +213,7 @@ class Group:
         if self.step_limit is not None:
             return min(LONGEST_EPOCH, max(1, math.ceil(self.step_limit / EVALUATIONS)))
         price = self.arm.strategy.cost.forward_equivalents(self.arm.batch)
-        return min(LONGEST_EPOCH, max(1, CLOCKED_EPOCH // price))
+        return min(LONGEST_EPOCH, max(1, CLOCKED_EPOCH * self.segments // price))
 
     def allowed(self, tally: Tally, replay: int | None) -> int:
         """Steps that a seed may still do: by its replay, its counted budget, or the clock."""
@@ -209,10 +222,10 @@ class Group:
         if replay is not None:
             return replay - tally.steps
         budget = self.settings.budget
-        left = budget.amount - tally.spent(budget.kind)
+        spent = tally.spent(budget.kind)
         if not budget.counted:
-            return self.epoch_steps if left > 0 else 0
-        return int(left // budget.price(self.arm))
+            return self.epoch_steps if spent < budget.amount else 0
+        return budget.left(self.arm, spent, tally.steps, self.segments)
 
 
 def seed_keys(seeds: Sequence[int]) -> jax.Array:
@@ -242,7 +255,7 @@ def train_group(
     settings, evaluator = group.settings, group.evaluator
     progress = group.start(seeds)
     flops = group.step_flops(progress)
-    tallies = [Tally(seed) for seed in seeds]
+    tallies = [Tally(seed, segments=group.segments) for seed in seeds]
     metrics = [folder.metrics(seed) for seed in seeds]
     key = jax.random.key(VALIDATION)
     epoch, offsets = 0, [0] * len(seeds)

@@ -231,6 +231,28 @@ class Penalised(Protocol):
 
 
 @runtime_checkable
+class Recurrent(Protocol):
+    """A model of sequences that can be run in segments: its carry holds all that a step leaves."""
+
+    def initial_carry(self, inputs: Sequence, *, spec: TaskSpec) -> Carry:
+        """The carry before the first step of inputs (B, T, F), which are all of the unroll.
+
+        Arrays (B, ...) of the type of the inputs, without parameters.
+        """
+        ...
+
+    def apply_segment(
+        self, params: Params, carry: Carry, inputs: Sequence, *, spec: TaskSpec, time: int
+    ) -> tuple[Carry, jax.Array]:
+        """The next carry, and outputs (B, K, F of the outputs) as `Model.apply` gives them.
+
+        One segment after another they are those of `apply` on the whole. `inputs` are K of the
+        `time` steps of an unroll; a carry keeps shapes and types.
+        """
+        ...
+
+
+@runtime_checkable
 class Strategy(Protocol):
     """A training algorithm, with or without gradients. Frozen and hashable: sizes are static."""
 
@@ -249,6 +271,28 @@ class Strategy(Protocol):
 
     def params(self, state: State) -> Params:
         """What is deployed: shaped like the `params` that `init` was given."""
+        ...
+
+
+@runtime_checkable
+class Unrolling(Protocol):
+    """A strategy that learns of an unroll segment by segment, and keeps a carry between them.
+
+    An episode is one unroll of all members on one batch. Its objective has a `start`; the harness
+    that hands it over calls `begin` once an episode and owns what is carried: see `unroll`.
+    """
+
+    def begin(self, key: Key, state: State, objective: Objective) -> Carry:
+        """What is carried into the first segment; `objective` holds the whole unroll."""
+        ...
+
+    def segment(
+        self, key: Key, state: State, carry: Carry, objective: Objective
+    ) -> tuple[State, Carry, Info]:
+        """One update, from one segment; `objective` holds that segment.
+
+        `Info` counts evaluations of the segment. The carry keeps shapes and types.
+        """
         ...
 
 

@@ -12,7 +12,8 @@ from flax import linen as nn
 
 from evojax_nar.errors import positive_int
 from evojax_nar.models.linen import LinenModel
-from evojax_nar.types import TaskSpec
+from evojax_nar.models.unrolled import unroll_segment
+from evojax_nar.types import Carry, Params, Sequence, TaskSpec
 
 
 class RecurrentModule(nn.Module):
@@ -23,19 +24,33 @@ class RecurrentModule(nn.Module):
     layers: int
     outputs: int
 
-    @nn.compact
     def __call__(self, values: jax.Array, mask: jax.Array) -> jax.Array:
         """Outputs (B, T, F of the outputs) of values (B, T, F).
 
         The mask is not used: padding comes last, so no step that exists ever sees it.
         """
-        for _ in range(self.layers):
+        return self.unroll(values, mask)[1]
+
+    @nn.compact
+    def unroll(
+        self, values: jax.Array, mask: jax.Array, carry: Carry = None
+    ) -> tuple[Carry, jax.Array]:
+        """The carry of each layer after the last step, and outputs; afresh where it is None."""
+        after = []
+        for layer in range(self.layers):
             cell = self.cell(self.hidden)  # type: ignore[call-arg]
-            start = cell.initialize_carry(jax.random.key(0), (len(values), values.shape[-1]))
-            # In the type of the values: flax would begin, and so go on, in float32.
-            start = optax.tree.cast(start, values.dtype)
-            values = jnp.asarray(nn.RNN(cell)(values, initial_carry=start))
-        return nn.Dense(self.outputs)(values)
+            start = first_carry(cell, values) if carry is None else carry[layer]
+            last, values = nn.RNN(cell, return_carry=True)(values, initial_carry=start)
+            values = jnp.asarray(values)
+            after.append(last)
+        return tuple(after), nn.Dense(self.outputs)(values)
+
+
+def first_carry(cell: nn.RNNCellBase, values: jax.Array) -> Carry:
+    """Of a cell, before the first step of values (B, T, F)."""
+    start = cell.initialize_carry(jax.random.key(0), (len(values), values.shape[-1]))
+    # In the type of the values: flax would begin, and so go on, in float32.
+    return optax.tree.cast(start, values.dtype)
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,17 @@ class _Recurrent(LinenModel):
     def module(self, spec: TaskSpec) -> nn.Module:
         """The module with the outputs of `spec`, for any T."""
         return RecurrentModule(self.cell, self.hidden, self.layers, spec.output_features)
+
+    def initial_carry(self, inputs: Sequence, *, spec: TaskSpec) -> Carry:
+        """As `types.Recurrent.initial_carry`: a carry for each layer."""
+        cell = self.cell(self.hidden)  # type: ignore[call-arg]
+        return (first_carry(cell, inputs.values),) * self.layers
+
+    def apply_segment(
+        self, params: Params, carry: Carry, inputs: Sequence, *, spec: TaskSpec, time: int
+    ) -> tuple[Carry, jax.Array]:
+        """As `types.Recurrent.apply_segment`; no cell depends on `time`."""
+        return unroll_segment(self.module(spec), params, carry, inputs)
 
 
 @final

@@ -11,7 +11,7 @@ import optax
 from flax import linen as nn
 
 from evojax_nar.models.linen import LinenModel
-from evojax_nar.types import Carry, Sequence, TaskSpec
+from evojax_nar.types import Carry, Params, Sequence, TaskSpec
 
 
 class CellModel(LinenModel):
@@ -33,18 +33,52 @@ class CellModel(LinenModel):
         """The cell, stepped through the inputs."""
         return Unrolled(self, spec)
 
+    def initial_carry(self, inputs: Sequence, *, spec: TaskSpec) -> Carry:
+        """As `types.Recurrent.initial_carry`."""
+        cell = self.cell(spec, inputs.values.shape[1])
+        return optax.tree.cast(self.start(cell, inputs), inputs.values.dtype)
+
+    def apply_segment(
+        self, params: Params, carry: Carry, inputs: Sequence, *, spec: TaskSpec, time: int
+    ) -> tuple[Carry, jax.Array]:
+        """As `types.Recurrent.apply_segment`."""
+        module = Unrolled(self, spec, time)
+        return unroll_segment(module, params, carry, inputs)
+
 
 class Unrolled(nn.Module):
-    """A cell, stepped through the inputs; padding comes last, so what exists never sees it."""
+    """A cell, stepped through the inputs; padding comes last, so what exists never sees it.
+
+    `time` is the T for which the cell is made; None for that of the inputs.
+    """
 
     model: CellModel
     spec: TaskSpec
+    time: int | None = None
 
-    @nn.compact
     def __call__(self, values: jax.Array, mask: jax.Array) -> jax.Array:
         """Outputs (B, T, F of the outputs) of values (B, T, F); `mask` (B, T) bool."""
-        cell = self.model.cell(self.spec, values.shape[1])
-        # In the type of the values: a carry that begins in float32 would go on in it.
-        start = optax.tree.cast(self.model.start(cell, Sequence(values, mask)), values.dtype)
+        return self.unroll(values, mask)[1]
+
+    @nn.compact
+    def unroll(
+        self, values: jax.Array, mask: jax.Array, carry: Carry = None
+    ) -> tuple[Carry, jax.Array]:
+        """The carry after the last step, and outputs, from a carry or, where it is None, afresh."""
+        cell = self.model.cell(self.spec, values.shape[1] if self.time is None else self.time)
+        if carry is None:
+            # In the type of the values: a carry that begins in float32 would go on in it.
+            carry = optax.tree.cast(self.model.start(cell, Sequence(values, mask)), values.dtype)
         axes: Any = {"shown": 0, "penalties": 0}
-        return jnp.asarray(nn.RNN(cell, variable_axes=axes)(values, initial_carry=start))
+        steps = nn.RNN(cell, variable_axes=axes, return_carry=True)
+        carry, outputs = steps(values, initial_carry=carry)
+        return carry, jnp.asarray(outputs)
+
+
+def unroll_segment(
+    module: nn.Module, params: Params, carry: Carry, inputs: Sequence
+) -> tuple[Carry, jax.Array]:
+    """The next carry and outputs, float32, of a module with a method `unroll`."""
+    values, mask = inputs
+    carry, outputs = module.apply({"params": params}, values, mask, carry, method="unroll")  # type: ignore[misc]
+    return carry, jnp.asarray(outputs, jnp.float32)

@@ -17,11 +17,14 @@ from evojax_nar.strategies.optimizer import optimizer
 from evojax_nar.strategies.pgpe import PGPE
 from evojax_nar.strategies.random_search import RandomSearch
 from evojax_nar.strategies.snes import SNES
+from evojax_nar.strategies.unrolled import NRES, PES
 
 ALL: tuple[type[Base], ...] = (
     ES,
     SNES,
     PGPE,
+    NRES,
+    PES,
     Evosax,
     GeneticAlgorithm,
     RandomSearch,
@@ -40,7 +43,9 @@ ALL: tuple[type[Base], ...] = (
 __all__ = [
     "ALL",
     "ES",
+    "NRES",
     "PBIL",
+    "PES",
     "PGPE",
     "SNES",
     "UMDA",
