@@ -17,8 +17,12 @@ KINDS: dict[str, Any] = {"tasks": tasks, "models": models, "strategies": strateg
 
 
 def components(kind: str) -> Table:
-    """One row a component of `kind`, a key of `KINDS`: its name, what it is, and its settings."""
+    """One row a component of `kind`, a key of `KINDS`: its name, what it is, and its settings.
+
+    What a component has to say that is many at once, its `remarks`, stands below the table.
+    """
     grid = Table(title=kind, box=box.SIMPLE_HEAD, padding=(0, 1), title_justify="left")
+    remarks: list[str] = []
     for heading in ("name", "what it is", "settings and their defaults"):
         # A name must stand whole, to be found and copied.
         grid.add_column(heading, overflow="fold", no_wrap=heading == "name")
@@ -29,7 +33,10 @@ def components(kind: str) -> Table:
         about = Text(what)
         if source := getattr(component, "source", None):
             about.append(f"\n{source}", style="dim")
+        remarks += [f"{name}, {remark}" for remark in getattr(component, "remarks", ())]
         grid.add_row(Text(name, style="bold"), about, Text(", ".join(said)))
+    if remarks:
+        grid.caption, grid.caption_justify = Text("\n".join(remarks)), "left"
     return grid
 
 

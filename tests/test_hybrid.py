@@ -17,10 +17,18 @@ import strategy_contracts as shared
 import yaml
 
 import evojax_nar as nar
-from evojax_nar import strategies
+from evojax_nar import listing, strategies
 from evojax_nar.errors import InputError
 from evojax_nar.objective import Objective
-from evojax_nar.strategies import ES, SNES, BitFlip, ConditionalGradient, Gradient, HandOver
+from evojax_nar.strategies import (
+    ES,
+    SNES,
+    BitFlip,
+    ConditionalGradient,
+    Gradient,
+    HandOver,
+    evosax_adapter,
+)
 from evojax_nar.strategies.hybrid.branching import either
 from evojax_nar.strategies.hybrid.parts import as_strategy
 
@@ -325,3 +333,14 @@ def test_the_trainer_counts_what_each_part_spends(tmp_path: Path) -> None:
         assert spent == 3 * 8 * 4 + (steps - 3) * 3 * 4
         # The bound on a step, 8 forward passes and a backward one, is all that can be left over.
         assert budget - (8 + 2) * 4 < spent <= budget
+
+
+def test_a_list_says_what_evosax_has_and_has_not() -> None:
+    caption = str(listing.components("strategies").caption)
+    runs, refused = caption.splitlines()
+    assert runs == f"evosax, algorithm: {', '.join(evosax_adapter.names())}"
+    assert refused.startswith("evosax, excluded: RandomSearch: use strategies.RandomSearch, which")
+    for name, reason in evosax_adapter.EXCLUDED.items():
+        assert name in refused
+        assert refused.count(reason) == 1, "a reason that several share is given once"
+    assert listing.components("models").caption is None

@@ -140,6 +140,15 @@ class Evosax(Base):
             if key not in known:
                 raise unknown(f"numbers of {self.algorithm}", key, known)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Which algorithms there are, and why some are not."""
+        reasons: dict[str, list[str]] = {}
+        for excluded, reason in EXCLUDED.items():
+            reasons.setdefault(reason, []).append(excluded)
+        refused = "; ".join(f"{', '.join(own)}: {reason}" for reason, own in reasons.items())
+        return f"algorithm: {', '.join(names())}", f"excluded: {refused}"
+
     def settings(self) -> dict[str, Any]:
         """Plain settings, `numbers` as a mapping."""
         return {**super().settings(), "numbers": dict(self.numbers)}
