@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         models,
         noise,
         readings,
+        spaces,
         strategies,
         tasks,
         types,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from evojax_nar.objective import Objective
     from evojax_nar.placement import Placement
     from evojax_nar.results import Results, Run, load
+    from evojax_nar.tuned import Tuned
+    from evojax_nar.tuning import tune
     from evojax_nar.types import Evaluation, Info
 
 __all__ = [
@@ -40,6 +43,7 @@ __all__ = [
     "Placement",
     "Results",
     "Run",
+    "Tuned",
     "audit",
     "compare",
     "devices",
@@ -52,9 +56,11 @@ __all__ = [
     "noise",
     "perturbed",
     "readings",
+    "spaces",
     "strategies",
     "tasks",
     "train",
+    "tune",
     "types",
 ]
 
@@ -69,6 +75,7 @@ _WHERE = {
     "Placement": "placement",
     "Results": "results",
     "Run": "results",
+    "Tuned": "tuned",
     "audit": "auditing",
     "compare": "comparison",
     "forecast": "forecasting",
@@ -76,6 +83,7 @@ _WHERE = {
     "materialise": "noise",
     "perturbed": "noise",
     "train": "comparison",
+    "tune": "tuning",
 }
 
 

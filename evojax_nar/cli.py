@@ -98,6 +98,22 @@ class Compare(PlanFlags):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tune(Compare):
+    """Give every arm the same number of trials in its search space, and freeze what is best.
+
+    Trials are judged by the validation loss on training sizes. The folder then holds config.yaml,
+    the comparison between the chosen arms, for `evojax-nar compare --config`.
+    """
+
+    trials: Number = None
+    """Quasi-random points of each arm's space; 8 without it."""
+    tuning_seeds: Number = None
+    """Seeds of a trial, counted from 1000; 2 without it."""
+    share: Number = None
+    """Share of the comparison's budget that each seed of a trial may spend; 0.25 without it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Train(PlanFlags):
     """Train one arm on one seed."""
 
@@ -177,6 +193,7 @@ class List:
 
 COMMANDS = {
     "compare": Compare,
+    "tune": Tune,
     "train": Train,
     "evaluate": Evaluate,
     "predict": Predict,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
-from evojax_nar import cli, listing, overrides, planning, predict_graph, report, stats
+from evojax_nar import cli, listing, overrides, planning, predict_graph, report, stats, tuning
 from evojax_nar import config as configs
 from evojax_nar import predict as prediction
 from evojax_nar.comparison import compare
 from evojax_nar.errors import InputError, reject
 from evojax_nar.evaluator import CHUNK, TEST, Evaluator
-from evojax_nar.files import write_json
+from evojax_nar.files import read_json, write_json
 from evojax_nar.floors import Floor, floor
 from evojax_nar.folder import fresh
 from evojax_nar.results import Results, load
@@ -42,6 +43,55 @@ def run(flags: Any) -> int:
 @run.register
 def _compare(flags: cli.Compare) -> int:
     return _train_arms(flags, "compare")
+
+
+@run.register
+def _tune(flags: cli.Tune) -> int:
+    if flags.tensorboard or flags.wandb is not None:
+        name, value = ("wandb", flags.wandb) if flags.wandb is not None else ("tensorboard", True)
+        raise reject(name, value, "logs comparisons and no trials", "leave it out")
+    before = _tuning_before(flags)
+    if before and flags.config is None:
+        flags = dataclasses.replace(flags, config=str(Path(str(flags.out)) / tuning.UNTUNED))
+    config = planning.resolve(flags)
+    plan = configs.build(config)
+    numbers: dict[str, Any] = {key: before[key] for key in ("trials", "seeds", "share") if before}
+    for key, text in (("trials", flags.trials), ("seeds", flags.tuning_seeds)):
+        if text is not None:
+            numbers[key] = overrides.whole(key, text, least=1)
+    if flags.share is not None:
+        numbers["share"] = overrides.number("share", flags.share)
+
+    def work(folder: Path) -> None:
+        tuned = tuning.tune(
+            plan.task,
+            plan.model,
+            plan.arms,
+            **numbers,
+            budget=plan.budget,
+            stop_loss=plan.stop_loss,
+            compare_seeds=plan.seeds,
+            out=folder,
+            resume=flags.resume,
+            overwrite=flags.overwrite,
+            evaluation_examples=plan.evaluation_examples,
+            forward_dtype=plan.forward_dtype,
+            readings=plan.readings,
+            placement=planning.placement(flags),
+            progress=not flags.quiet,
+        )
+        console = Console()
+        console.print(tuned.table())
+        again = f"evojax-nar compare --config {shlex.quote(str(folder / tuning.TUNED))}"
+        console.print(f"Compare with: {again}", markup=False, highlight=False, soft_wrap=True)
+
+    return _write(flags, "tune", f"{config['task']['name']}-tuning", work)
+
+
+def _tuning_before(flags: cli.Tune) -> dict[str, Any]:
+    """The record of the tuning that is to be resumed; empty where there is none."""
+    file = Path(str(flags.out)) / tuning.RECORD
+    return read_json(file) if flags.resume and flags.out is not None and file.exists() else {}
 
 
 @run.register
@@ -161,9 +211,8 @@ def _train_arms(flags: cli.Compare | cli.Train, command: str) -> int:
             f"{len(config['seeds'])} seeds; use evojax-nar compare"
         )
     plan = configs.build(config)
-    is_fresh = flags.out is None
-    folder = fresh(Path("results"), config["task"]["name"]) if is_fresh else Path(str(flags.out))
-    try:
+
+    def work(folder: Path) -> None:
         results = compare(
             plan.task,
             plan.model,
@@ -183,6 +232,21 @@ def _train_arms(flags: cli.Compare | cli.Train, command: str) -> int:
             notes=planning.notes(config),
             progress=not flags.quiet,
         )
+        _show(results)
+
+    return _write(flags, command, config["task"]["name"], work)
+
+
+def _write(flags: cli.PlanFlags, command: str, stem: str, work: Callable[[Path], None]) -> int:
+    """Do `work` in a folder that is known before it begins, and return the exit code.
+
+    Raises:
+      MemoryError: where the device has not enough of it.
+    """
+    is_fresh = flags.out is None
+    folder = fresh(Path("results"), stem) if is_fresh else Path(str(flags.out))
+    try:
+        work(folder)
     except KeyboardInterrupt:
         again = planning.repeat(flags, command, folder)
         return cli.fail(f"interrupted; continue with: {again}", cli.INTERRUPTED)
@@ -194,7 +258,6 @@ def _train_arms(flags: cli.Compare | cli.Train, command: str) -> int:
         if "RESOURCE_EXHAUSTED" in str(error):
             raise MemoryError from error
         raise
-    _show(results)
     return 0
 
 

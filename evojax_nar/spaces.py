@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
 from evojax_nar.errors import InputError, finite, positive_int, reject
+from evojax_nar.settings import plain
 
 MOST_TRIALS = 4096
 """Trials that one arm can be given at most."""
@@ -113,7 +114,7 @@ class Choice(Axis):
 
     def settings(self) -> dict[str, list[Any]]:
         """`{"choice": [...]}`."""
-        return {"choice": list(self.values)}
+        return {"choice": plain(self.values)}
 
     def __str__(self) -> str:
         return "/".join(map(str, self.values))
