@@ -163,9 +163,10 @@ def image(figure: Figure, alternative: str, caption: str) -> str:
     )
 
 
-def section(title: str, content: str) -> str:
-    """A part of the page: a title, which is escaped, and finished HTML."""
-    return f"<section><h2>{text(title)}</h2>\n{content}</section>"
+def section(title: str, content: str, target: str = "") -> str:
+    """A part of the page: a title, which is escaped, and finished HTML; links go to `target`."""
+    own = f' id="{text(target)}"' if target else ""
+    return f"<section{own}><h2>{text(title)}</h2>\n{content}</section>"
 
 
 def paragraphs(sentences: Iterable[str]) -> str:
