@@ -1,0 +1,222 @@
+"""Studies: what a config means, what is not equal, and that a table can be made again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evojax_nar import study
+from evojax_nar.errors import InputError
+from evojax_nar.study import controls, fairness, plan
+from evojax_nar.study.job import settle
+
+SMALL: dict[str, Any] = {
+    "title": "A small study",
+    "tasks": {"parity": {"name": "parity", "train_sizes": "1-3", "test_sizes": [3, 6]}},
+    "models": {"rnn": {"name": "rnn", "hidden": 3}},
+    "arms": {
+        "adam": {
+            "strategy": "gradient",
+            "batch": 16,
+            "optimizer": {"name": "adam", "learning_rate": 0.01},
+        },
+        "es": {"strategy": "es", "batch": 8, "population": 8},
+    },
+    "seeds": 2,
+    "budget": {"forwards": 960},
+    "multiples": [1, 2],
+    "evaluation_examples": 32,
+}
+
+
+def test_a_study_is_every_pair_and_its_controls() -> None:
+    found = study.jobs(
+        plan.check({**SMALL, "models": {"rnn": SMALL["models"]["rnn"], "gru": "gru"}})
+    )
+    assert found == [
+        f"parity/{model}/{arm}"
+        for model in ("rnn", "gru")
+        for arm in ("adam", "es", "random", "adam-small", "es-score")
+    ]
+    config = plan.check({**SMALL, "skip": {"*/rnn/es*": "a reason"}})
+    assert study.jobs(config, ["*/*/*a*"]) == [
+        "parity/rnn/adam",
+        "parity/rnn/random",
+        "parity/rnn/adam-small",
+    ]
+
+
+def test_controls_take_the_settings_of_their_parents() -> None:
+    arms = SMALL["arms"]
+    assert controls.settings("adam-small", arms) == {**arms["adam"], "batch": 8}
+    assert controls.settings("es-score", arms) == {**arms["es"], "fitness": "score"}
+    assert controls.settings("random", arms) == {"strategy": "random_search"}
+    assert controls.names({"adam": arms["adam"]}) == ["random"]
+    assert controls.names({"es": arms["es"], "guess": {"strategy": "random_search"}}) == [
+        "es-score"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"title": 3}, "title=3 is not text"),
+        ({"arm": {}}, "did you mean 'arms'"),
+        ({"tasks": {}}, "tasks={} is not a mapping"),
+        ({"tasks": {"a/b": "parity"}}, "tasks='a/b' is not a short name"),
+        ({"tasks": {"parity": "partiy"}}, "job parity/rnn/adam: task='partiy'"),
+        ({"arms": {"adam-small": "gradient"}}, "is the name of a control"),
+        ({"arms": {"es": {"strategy": "es", "sigma": 0}}}, "arm es: sigma=0"),
+        ({"multiples": [1, 1]}, "says one twice"),
+        ({"multiples": [0]}, "multiples=0"),
+        ({"multiples": 10}, "multiples=10 is not a list"),
+        ({"tuning": {"trial": 3}}, "did you mean 'trials'"),
+        ({"tuning": {"spaces": {"snes": {}}}}, "tuning.spaces='snes' is not known"),
+        ({"tuning": {"spaces": {"es": {"sigma": [1, 2]}}}}, "tuning.spaces.es.sigma=[1, 2]"),
+        ({"tuning": {"spaces": {"es": {"sigma": {"log": [2, 1]}}}}}, "high=1"),
+        ({"tuning": {"share": 2}}, "tuning.share=2 is above 1"),
+        ({"skip": {"*": ""}}, "is not a reason"),
+        ({"evojax_nar_study": 2}, "evojax_nar_study=2 is not a known format"),
+    ],
+)
+def test_a_bad_study_is_one_sentence(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        plan.check({**SMALL, **change})
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pattern_must_match() -> None:
+    with pytest.raises(InputError, match="matches no job"):
+        study.jobs(plan.check(SMALL), ["copy/*"])
+
+
+EQUAL: dict[str, Any] = {
+    "task": {"name": "parity", "train_sizes": [1, 2]},
+    "model": {"name": "rnn", "hidden": 4},
+    "seeds": [0, 1],
+    "budget": {"kind": "forwards", "amount": 100},
+    "tuning": {"trials": 8, "seeds": 2, "share": 0.25},
+    "stop_loss": 0.1,
+    "validation_examples": 512,
+    "evaluation_examples": 64,
+    "forward_dtype": "float32",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"task": {"name": "parity", "train_sizes": [1, 3]}}, "data.*train_sizes"),
+        ({"evaluation_examples": 128}, "data.*test examples 128"),
+        ({"model": {"name": "rnn", "hidden": 8}}, "model.*hidden 8"),
+        ({"seeds": [0, 2]}, "initial parameters"),
+        ({"budget": {"kind": "forwards", "amount": 200}}, "budget.*amount 200"),
+        ({"tuning": {"trials": 16, "seeds": 2, "share": 0.25}}, "tuning.*trials 16"),
+        ({"tuning": None}, "tuning.*none"),
+        ({"stop_loss": None}, "stop them early.*stop_loss none"),
+        ({"validation_examples": 64}, "stop them early.*validation examples 64"),
+        ({"forward_dtype": "bfloat16"}, "precision.*bfloat16"),
+    ],
+)
+def test_what_is_not_equal_is_said(change: dict[str, Any], said: str) -> None:
+    import re
+
+    one, two = fairness.conditions(**EQUAL), fairness.conditions(**{**EQUAL, **change})
+    sentences = fairness.unequal("parity with rnn", {"adam": one, "es": two, "snes": one})
+    assert any(re.search(said, sentence) for sentence in sentences), sentences
+    assert all("adam, snes: " in sentence and "; es: " in sentence for sentence in sentences)
+    assert fairness.unequal("parity with rnn", {"adam": one, "es": one}) == []
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("studies") / "small"
+    out.mkdir()
+    plan.save(plan.check(SMALL), out)
+    for job in study.jobs(plan.check(SMALL), ["*/adam", "*/es"]):
+        study.run_job(SMALL, job, str(out))
+    return out
+
+
+def test_rows_hold_what_the_jobs_found(finished: Path) -> None:
+    found = study.collect(finished)
+    assert found["schema"] == study.SCHEMA
+    assert found["unequal"] == []
+    rows = {(row["arm"], row["multiple"]): row for row in found["rows"]}
+    assert set(rows) == {(arm, multiple) for arm in ("adam", "es") for multiple in (1, 2)}
+    for (arm, multiple), row in rows.items():
+        own = json.loads((finished / f"parity/rnn/{arm}/x{multiple}/results.json").read_text())
+        for ours, theirs in zip(row["seeds"], own["arms"][0]["seeds"], strict=True):
+            assert ours["scores"] == theirs["scores"]
+            # Both arms can spend it all: 960 is 20 steps of 48 and 15 of 64.
+            assert ours["cost"]["forward_equivalents"] == 960 * multiple
+            last = ours["curve"][-1]
+            assert last[0] == 960 * multiple
+            assert last[1] == pytest.approx(ours["cost"]["flops"])
+        assert row["gradient_free"] == (arm == "es")
+    assert {one["arm"] for one in found["missing"]} == {"random", "adam-small", "es-score"}
+
+
+def test_a_table_is_made_again_and_what_is_missing_is_resumed(
+    finished: Path, tmp_path: Path
+) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(finished, again)
+    folder = again / "parity/rnn/es/x2"
+    (folder / "results.json").unlink()
+    (folder / "arms/es/seed-1/result.json").unlink()
+    untouched = (again / "parity/rnn/es/x1/results.json").stat().st_mtime_ns
+    study.run_job(SMALL, "parity/rnn/es", str(again))
+    assert (again / "parity/rnn/es/x1/results.json").stat().st_mtime_ns == untouched
+    scores = [
+        [[seed["scores"] for seed in row["seeds"]] for row in study.collect(folder)["rows"]]
+        for folder in (finished, again)
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_unequal_rows_are_said_at_the_top(finished: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(finished, changed)
+    file = changed / "parity/rnn/es/x1/results.json"
+    data = json.loads(file.read_text())
+    data["budget"]["amount"] = 5
+    file.write_text(json.dumps(data))
+    (sentence,) = study.collect(changed)["unequal"]
+    assert sentence.startswith("parity with rnn: the arms differ in the budget")
+
+
+def test_a_control_of_tuned_arms_takes_what_they_were_tuned_to(tmp_path: Path) -> None:
+    config = plan.check(
+        {
+            **SMALL,
+            "multiples": [1],
+            "tuning": {
+                "trials": 2,
+                "seeds": 1,
+                "share": 0.5,
+                "spaces": {
+                    "adam": {"optimizer.learning_rate": {"log": [0.001, 0.1]}},
+                    "es": {"sigma": {"log": [0.01, 0.1]}, "batch": {"choice": [2, 4]}},
+                },
+            },
+        }
+    )
+    plan.save(config, tmp_path)
+    study.run_job(config, "parity/rnn/adam-small", str(tmp_path))
+    own = {
+        arm: settle(config, study.Job("parity", "rnn", arm), tmp_path)
+        for arm in ("adam", "es", "adam-small")
+    }
+    assert own["adam-small"] == {**own["adam"], "batch": own["es"]["batch"]}
+    assert own["adam"]["optimizer"] != config["arms"]["adam"]["optimizer"]
+    (row,) = study.collect(tmp_path)["rows"]
+    assert row["settings"] == own["adam-small"]
+    assert row["tuning"]["trials"] == 2
+    # Two trials of half the budget, for each of its two parents.
+    assert row["tuning"]["forward_equivalents"] == 2 * 2 * 480
