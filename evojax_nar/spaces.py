@@ -8,6 +8,7 @@ says its own in `Base.space`.
 from __future__ import annotations
 
 import abc
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from evojax_nar.settings import plain
 
 MOST_TRIALS = 4096
 """Trials that one arm can be given at most."""
+_SPARE, _JUDGED = 4, 64
+"""Coordinates that `points` draws beyond those of a space; points by which it chooses."""
 
 
 class Axis(abc.ABC):
@@ -54,7 +57,7 @@ class Log(Axis):
 
     def at(self, u: float) -> float:
         """As `Axis.at`."""
-        return _rounded(self.low * (self.high / self.low) ** u)
+        return rounded(self.low * (self.high / self.low) ** u)
 
     def settings(self) -> dict[str, list[Any]]:
         """`{"log": [low, high]}`."""
@@ -82,7 +85,7 @@ class Linear(Axis):
 
     def at(self, u: float) -> float:
         """As `Axis.at`."""
-        return _rounded(self.low + u * (self.high - self.low))
+        return rounded(self.low + u * (self.high - self.low))
 
     def settings(self) -> dict[str, list[Any]]:
         """`{"linear": [low, high]}`."""
@@ -133,10 +136,13 @@ CHANCE = Log(1e-3, 0.1)
 
 
 def points(space: Space, trials: int, seed: int = 0) -> list[dict[str, Any]]:
-    """The first points of a scrambled Sobol sequence in `space`, the same for the same arguments.
+    """Scrambled Sobol points in `space`, the same for the same arguments.
 
-    Owen 1998, "Scrambling Sobol' and Niederreiter-Xing points", Journal of Complexity 14; any
-    power of two of them has as many in each half of each axis.
+    Owen 1998, "Scrambling Sobol' and Niederreiter-Xing points", Journal of Complexity 14: a power
+    of two of them has as many in each half of each axis. Between two coordinates that need not be
+    so when there are few points: of the first eight in four coordinates, the last two agree in
+    their halves or always differ, and a large population would never meet a small batch. So some
+    coordinates more are drawn, and those are used whose points have the least discrepancy.
 
     Args:
       space: its axes, at least one.
@@ -153,13 +159,18 @@ def points(space: Space, trials: int, seed: int = 0) -> list[dict[str, Any]]:
     if not space:
         raise InputError("space={} has no axis; give at least one, such as sigma: Log(0.01, 1.0)")
     # Sobol points are balanced in powers of two, and scipy warns of any other number.
-    unit = qmc.Sobol(len(space), rng=seed).random(1 << (trials - 1).bit_length())[:trials]
+    drawn = 1 << (trials - 1).bit_length()
+    unit = qmc.Sobol(len(space) + _SPARE, rng=seed).random(drawn)[:trials]
+    chosen = min(
+        itertools.combinations(range(unit.shape[1]), len(space)),
+        key=lambda columns: qmc.discrepancy(unit[:_JUDGED, columns]),
+    )
     return [
         {path: axis.at(float(u)) for (path, axis), u in zip(space.items(), row, strict=True)}
-        for row in unit
+        for row in unit[:, chosen]
     ]
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
     """`value` to three significant digits, so that a config reads well."""
     return float(f"{value:.3g}")

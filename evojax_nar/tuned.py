@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -52,35 +53,46 @@ class Tuned:
             for name, entry in setup["arms"].items()
         }
 
-    def table(self) -> Table:
-        """One row an arm: its trials, what was chosen of which space, and what that cost."""
+    def table(self) -> Group:
+        """What each arm chose of its space, and what its trials came to."""
+        return Group(self._choices(), self._outcomes())
+
+    def _choices(self) -> Table:
+        """One row an arm and axis."""
+        grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+        for heading in ("arm", "setting", "chosen", "of"):
+            grid.add_column(heading, overflow="fold")
+        for name, entry in self.record["arms"].items():
+            point = entry["trials"][entry["chosen"]]["point"]
+            for place, (path, axis) in enumerate(self.record["spaces"][name].items()):
+                shown = (name if place == 0 else "", path, str(point[path]), _shown(axis))
+                grid.add_row(*map(Text, shown))
+        return grid
+
+    def _outcomes(self) -> Table:
+        """One row an arm."""
         record = self.record
         [(kind, amount)] = record["budget"].items()
         target = record["config"]["stop_loss"]
-        stop = "no target was set" if target is None else f"a validation loss of {target:g}"
+        goal = "none was set" if target is None else f"a validation loss of {target:g}"
         grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1), caption_justify="left")
         grid.caption = (
-            f"Each arm had {record['trials']} trials of {len(record['seeds'])} seeds, of at most "
-            f"{amount:,g} {report.UNITS[kind]} a seed. Reached: trials all of whose seeds reached "
-            f"the target ({stop}). Loss: validation loss of the chosen trial, mean of its seeds; "
-            "test sizes were not seen. Costs are in forward-equivalents: of a seed of the chosen "
-            "trial, and of all trials."
+            f"Each arm had {record['trials']} trials of {len(record['seeds'])} seeds in its space "
+            f"above, of at most {amount:,g} {report.UNITS[kind]} for each seed. Reached: trials "
+            f"all of whose seeds reached the target ({goal}). Loss and cost: of the chosen trial, "
+            "means of its seeds; the loss is that of validation, and test sizes were not seen. "
+            "Tuning cost: of all trials. Costs are in forward-equivalents."
         )
-        for heading in ("arm", "trials", "chosen", "of"):
-            grid.add_column(heading, overflow="fold")
-        for heading in ("reached", "loss", "cost", "tuning cost"):
-            grid.add_column(heading, justify="right")
+        for heading in ("arm", "trials", "reached", "loss", "cost", "tuning cost"):
+            grid.add_column(heading, justify="left" if heading == "arm" else "right")
         for name, entry in record["arms"].items():
             chosen = entry["trials"][entry["chosen"]]
             full = sum(trial["reached"] == len(record["seeds"]) for trial in entry["trials"])
-            loss = chosen["loss"]
             grid.add_row(
                 Text(name),
                 str(len(entry["trials"])),
-                Text("\n".join(f"{path}={value}" for path, value in chosen["point"].items())),
-                Text("\n".join(map(_shown, record["spaces"][name].values()))),
                 "n/a" if target is None else str(full),
-                "n/a" if loss is None else f"{loss:.3g}",
+                "n/a" if chosen["loss"] is None else f"{chosen['loss']:.3g}",
                 report.compact(chosen["forward_equivalents"] / len(record["seeds"])),
                 report.compact(entry["forward_equivalents"]),
             )

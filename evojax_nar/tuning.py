@@ -135,6 +135,7 @@ def tune(
                 name: {path: axis.settings() for path, axis in space.items()}
                 for name, space in chosen_spaces.items()
             },
+            "points": plain(plans),
         }
     )
     stem = config["task"]["name"].replace("/", "-") + "-tuning"

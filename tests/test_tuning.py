@@ -1,6 +1,7 @@
 """Equal tuning: spaces and their points, trials that share a program, and what is chosen."""
 
 import dataclasses
+import itertools
 import json
 import math
 
@@ -138,7 +139,6 @@ def test_points_of_a_power_of_two_divide_each_axis_evenly(seed):
     space = {"a": Linear(0.0, 1.0), "b": Linear(0.0, 1.0), "c": Choice((1, 2, 3, 4))}
     found = points(space, 16, seed)
     assert found == points(space, 16, seed)
-    assert found[:8] == points(space, 8, seed)
     assert found != points(space, 16, seed + 1)
     for path in "ab":
         # Rounding to three digits moves a number by 0.0005 at most, 1 / 125 of a sixteenth.
@@ -148,8 +148,16 @@ def test_points_of_a_power_of_two_divide_each_axis_evenly(seed):
     assert sorted(point["c"] for point in found) == [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
 
 
+def test_eight_points_of_four_axes_combine_all_halves():
+    space = {path: Choice((0, 1)) for path in "abcd"}
+    found = [tuple(point.values()) for point in points(space, 8)]
+    for one, other in itertools.combinations(range(4), 2):
+        pairs = sorted((point[one], point[other]) for point in found)
+        assert pairs == sorted([(0, 0), (0, 1), (1, 0), (1, 1)] * 2)
+
+
 def strategies_to_tune():
-    own = [strategy() for strategy in strategies.ALL if strategy().space()]
+    own = [strategy() for strategy in strategies.ALL if strategy is not strategies.Evosax]
     estimates = [Gradient(optimizer(name, learning_rate=0.1)) for name in ("sgd", "lion")]
     evosax = [strategies.Evosax(name) for name in ("SNES", "CMA_ES", "Open_ES", "SimpleGA", "DES")]
     return [*own, *estimates, *evosax]
@@ -158,7 +166,7 @@ def strategies_to_tune():
 @pytest.mark.parametrize("strategy", strategies_to_tune(), ids=lambda s: f"{s.name}")
 def test_each_strategy_takes_every_corner_of_its_space(strategy):
     space = {**strategy.space(), "batch": BATCH}
-    assert 3 <= len(space) <= 8
+    assert len(space) >= 3
     for u in (0.0, 0.999):
         point = {path: axis.at(u) for path, axis in space.items()}
         said = config.describe_arm(arm_at("x", nar.Arm(strategy), point))
@@ -457,7 +465,8 @@ def test_the_command_is_resumed_without_its_flags_and_prints_a_table(commanded, 
     assert {name: (out / name).read_bytes() for name in before} == before
     shown = " ".join(capsys.readouterr().out.split())
     assert "compare --config" in shown
-    assert "2 trials of 2 seeds, of at most 4 generations" in shown
+    assert "2 trials of 2 seeds" in shown
+    assert "of at most 4 generations" in shown
 
 
 @pytest.mark.parametrize(
@@ -471,6 +480,7 @@ def test_the_command_is_resumed_without_its_flags_and_prints_a_table(commanded, 
         (["--seconds", "5"], "budget.seconds=5"),
         (["--tensorboard"], "tensorboard=True"),
         (["--seeds", "1001"], "seeds="),
+        (["--set", "seeds=[0, 1001]"], "seeds=[1001] are tuned on and compared on"),
     ],
 )
 def test_bad_flags_are_one_sentence(commanded, flags, said, tmp_path, capsys):

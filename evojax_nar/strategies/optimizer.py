@@ -10,7 +10,7 @@ import optax
 
 from evojax_nar.errors import InputError, finite, reject, unknown
 from evojax_nar.settings import Configurable, build
-from evojax_nar.spaces import Axis, Choice, Log
+from evojax_nar.spaces import Axis, Choice, Log, rounded
 from evojax_nar.strategies.clipup import clipup
 
 NAMES = ("adam", "adamw", "nadam", "sgd", "rmsprop", "adagrad", "lion", "lamb", "radam", "yogi")
@@ -146,7 +146,7 @@ def learning_rate(value: Optimizer, *, scale: float = 1.0) -> dict[str, Axis]:
     rule = _rule(value)
     low, high = _RATES.get(rule, _ADAPTIVE)
     factor = 1.0 if rule in ("sgd", "clipup") else scale
-    return {"optimizer.learning_rate": Log(factor * low, factor * high)}
+    return {"optimizer.learning_rate": Log(rounded(factor * low), rounded(factor * high))}
 
 
 def momentum(value: Optimizer) -> dict[str, Axis]:
