@@ -20,6 +20,7 @@ import evojax_nar as nar
 from evojax_nar import listing, strategies
 from evojax_nar.errors import InputError
 from evojax_nar.objective import Objective
+from evojax_nar.placement import recording
 from evojax_nar.strategies import (
     ES,
     SNES,
@@ -141,6 +142,9 @@ def test_a_hand_over_is_its_parts_one_after_another(first: Any, second: Any) -> 
     chex.assert_trees_all_equal(strategy.params(after), second.params(after.second))
     chex.assert_trees_all_equal(after.first, state.first)
     assert int(after.step) == 6
+    with recording() as chunks:
+        jax.eval_shape(strategy.step, KEY, state, objective)
+    assert [chunk.units for chunk in chunks] == [8], "the one population of both, heard of once"
 
 
 def test_seeds_in_the_same_part_compute_that_part_alone() -> None:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from evojax_nar.errors import positive_int
 from evojax_nar.objective import Objective
+from evojax_nar.placement import recording
 from evojax_nar.strategies.base import Base, Example, Fitness, check_fitness, keep_if
 from evojax_nar.strategies.es import ES
 from evojax_nar.strategies.evosax_adapter import Evosax
@@ -169,7 +170,8 @@ class HandOver(Hybrid):
     def _diagnostics(self, key: Key, state: HandOverState, objective: Objective) -> list[str]:
         """The names of what either part reports."""
         found: dict[str, None] = {}
-        for name, part in self.parts.items():
-            _, info = jax.eval_shape(part.step, key, getattr(state, name), objective)
-            found |= dict.fromkeys(info.diagnostics)
+        with recording():  # by whoever else listens, populations are to be heard of once
+            for name, part in self.parts.items():
+                _, info = jax.eval_shape(part.step, key, getattr(state, name), objective)
+                found |= dict.fromkeys(info.diagnostics)
         return list(found)
