@@ -201,6 +201,7 @@ def _client(
                 ) from error
             yield stack.enter_context(client)
             return
+        stack.enter_context(_quiet())
         # Whoever reaches a port of Dask's can run code, so none is open to other machines.
         here = {"host": HOST, "dashboard": False, "dashboard_address": f"{HOST}:0"}
         local = distributed.SpecCluster(
@@ -228,6 +229,18 @@ def _client(
         yield stack.enter_context(distributed.Client(local, set_as_default=False))
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what Dask logs of its workers from the terminal, whoever else has set up logging."""
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    logger.setLevel(QUIET)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def _follow(
     client: Any, run_job: Callable[[str], None], names: Sequence[str], say: Callable[[str], None]
 ) -> Outcome:
@@ -238,7 +251,7 @@ def _follow(
     topic = f"{_TOPIC}-{token}"
 
     def begun(event: tuple[float, Any]) -> None:
-        say(f"{event[1]['job']} begins on worker {event[1]['worker']}")
+        say(f"{event[1]['job']} begins on worker {event[1]['place']}")
 
     client.subscribe_topic(topic, begun)
     futures = {
@@ -287,7 +300,7 @@ def _attempt(run_job: Callable[[str], None], job: str, topic: str) -> str | None
     worker = get_worker()
     # A worker with more threads would train several jobs on one device, and time them all wrongly.
     with _ALONE:
-        worker.log_event(topic, {"job": job, "worker": worker.address.partition("://")[2]})
+        worker.log_event(topic, {"job": job, "place": worker.address.partition("://")[2]})
         _pin()
         try:
             run_job(job)

@@ -157,9 +157,17 @@ def told_apart(better: Sequence[float], worse: Sequence[float]) -> bool:
     They are where the 95 % interval of the probability of improvement lies above 0.5. With so few
     seeds that no outcome of an exact rank test is rarer than 5 %, they never are.
     """
-    if 2 / math.comb(len(better) + len(worse), len(better)) > 0.05:
+    if too_few(len(better), len(worse)):
         return False
     return stats.probability_of_improvement(better, worse, samples=SAMPLES).low > 0.5
+
+
+def too_few(first: int, second: int, problems: int = 1) -> bool:
+    """Whether so many seeds of two arms, on so many problems, can never be told apart.
+
+    They cannot where even complete separation has more than 5 % in an exact rank test of two sides.
+    """
+    return 2 / math.comb(first + second, first) ** problems > 0.05
 
 
 def marks(seeds: Mapping[str, Sequence[float]]) -> dict[str, str]:

@@ -41,7 +41,8 @@ th:first-child .place { display: none; }
   .arm { min-width: 5rem; max-width: 7.5rem; } }
 @media print { .rows { font-size: 6.5pt; } .rows th, .rows td { padding: .1rem .15rem; }
   .panels, .three { grid-template-columns: repeat(3, 1fr); } nav { display: none; }
-  .panels figure, tr { break-inside: avoid; } table.rows { break-inside: auto; } }
+  .arm { min-width: 4rem; } .panels figure, tr { break-inside: avoid; }
+  table.rows { break-inside: auto; } }
 """
 
 

@@ -116,16 +116,18 @@ def _together(runs: measures.Runs, every: int, keys: Keys) -> str:
 
 def _pairs(rows: Sequence[Row], arms: Sequence[str], keys: Keys) -> str:
     """How likely a run of one arm is above one of another."""
-    chances: dict[tuple[str, str], tuple[stats.Estimate, int]] = {}
+    chances: dict[tuple[str, str], tuple[stats.Estimate, int, bool]] = {}
     for place, first in enumerate(arms):
         for second in arms[place + 1 :]:
             runs = measures.runs(rows, [first, second])
             if runs is not None:
                 own = measures.improvement(runs.scores[first], runs.scores[second])
                 count = len(runs.problems)
-                chances[first, second] = own, count
+                seeds = len(runs.scores[first])
+                able = not measures.too_few(seeds, seeds, count)
                 mirrored = stats.Estimate(1 - own.value, 1 - own.high, 1 - own.low)
-                chances[second, first] = mirrored, count
+                chances[first, second] = own, count, able
+                chances[second, first] = mirrored, count, able
     body = []
     for first in arms:
         cells = [keys.cell(first)]
@@ -134,15 +136,17 @@ def _pairs(rows: Sequence[Row], arms: Sequence[str], keys: Keys) -> str:
             if found is None:
                 cells.append(Cell("–" if first == second else "n/a"))
                 continue
-            own, count = found
-            kind = "best" if own.low > 0.5 else ""
-            small = f"<small>{own.low:.2f}–{own.high:.2f}</small><small>{count} pairs</small>"
+            own, count, able = found
+            kind = "best" if able and own.low > 0.5 else ""
+            small = f"<small>{own.low:.2f}–{own.high:.2f}</small>"
+            small += f"<small>{report.counted(count, 'pair')}</small>"
             cells.append(Cell(f"{own.value:.2f}{small}", own.value, kind))
         body.append(cells)
     caption = (
         "The probability that a run of the arm on the left scores higher than one of the arm above "
         "on the same task and model, mean over those that both were run on, ties counting half; "
-        "0.50 is no difference. Bold where the 95 % interval lies above 0.5."
+        "0.50 is no difference. Bold where the 95 % interval lies above 0.5, and there are "
+        "seeds enough for a rank test to find 5 %."
     )
     title = "<h3>Which is likelier to win</h3>"
     return title + table(["arm", *arms], body, caption, "wrap")

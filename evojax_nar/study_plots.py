@@ -127,7 +127,7 @@ def cost_profiles(ratios: Mapping[str, np.ndarray], looks: Mapping[str, Look], a
     """
     figure, axes = _panel()
     finite = [own[np.isfinite(own)] for own in ratios.values()]
-    largest = max(2.0, *(float(own.max()) for own in finite if own.size))
+    largest = max([2.0, *(float(own.max()) for own in finite if own.size)])
     for arm, own in ratios.items():
         steps = np.sort(own[np.isfinite(own)])
         x = np.concatenate([[1.0], steps, [1.2 * largest]])

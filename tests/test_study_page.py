@@ -240,6 +240,9 @@ def test_few_seeds_are_never_told_apart():
     assert not measures.told_apart([0.9] * 3, [0.1] * 3)
     assert measures.told_apart([0.9] * 4, [0.1] * 4)
     assert not measures.told_apart([0.9] * 4, [0.9] * 4)
+    # One seed each on six problems: 2 / 2 ** 6.
+    assert not measures.too_few(1, 1, 6)
+    assert measures.too_few(1, 1, 5)
 
 
 def test_marks_of_the_best_and_of_what_may_be_as_good():
@@ -297,6 +300,9 @@ def test_a_cost_profile_begins_with_the_cheapest_and_ends_with_those_that_got_th
     assert y[x == 1.0].max() == 50.0
     assert y[-1] == 75.0
     assert np.asarray(lines[1].get_ydata())[-1] == 50.0
+    nowhere = {"a": np.full((2, 1), np.inf), "b": np.full((2, 1), np.inf)}
+    flat = study_plots.cost_profiles(nowhere, looks, 0).axes[0].get_lines()
+    assert {float(own) for line in flat for own in np.asarray(line.get_ydata())} == {0.0}
 
 
 def test_the_summary_of_a_row_is_that_of_stats(study):
