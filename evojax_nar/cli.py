@@ -172,8 +172,33 @@ class Predict:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Study:
+    """Run every job of a study: tasks x models x arms, tuned alike, with controls beside them.
+
+    Repeated, it goes on where it was. The folder then holds study.json, all that was found, and
+    report.html, one page over all runs.
+    """
+
+    config: File = None
+    """YAML file that says the study; without it the one in --out."""
+    out: Annotated[str, arg(metavar="DIR", help_behavior_hint="(required)")]
+    """Folder of the study, which its workers share."""
+    only: Names = ()
+    """Patterns of jobs, such as parity/lstm/* or */*/adam; without them all jobs."""
+    workers: Number = None
+    """Start so many workers on this machine, by Dask, each with an accelerator of its own."""
+    cluster: Annotated[str | None, arg(metavar="ADDRESS", help_behavior_hint="")] = None
+    """Run on the workers of this Dask scheduler, such as tcp://10.0.0.1:8786."""
+    jobs: Switch = False
+    """List the jobs, and which are finished, and run none."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
-    """Print the table of a results folder, and make its plots and page again from results.json."""
+    """Print the table of a results folder, and make its plots and page again.
+
+    Of the folder of a study, its page over all runs.
+    """
 
     run: Run
     """Results folder."""
@@ -197,6 +222,7 @@ COMMANDS = {
     "train": Train,
     "evaluate": Evaluate,
     "predict": Predict,
+    "study": Study,
     "report": Report,
     "list": List,
 }

@@ -14,7 +14,17 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
-from evojax_nar import cli, listing, overrides, planning, predict_graph, report, stats, tuning
+from evojax_nar import (
+    cli,
+    listing,
+    overrides,
+    planning,
+    predict_graph,
+    report,
+    stats,
+    study,
+    tuning,
+)
 from evojax_nar import config as configs
 from evojax_nar import predict as prediction
 from evojax_nar.comparison import compare
@@ -186,7 +196,49 @@ def _refuse(flags: cli.Predict, task: Any, *names: str) -> None:
 
 
 @run.register
+def _study(flags: cli.Study) -> int:
+    folder = Path(flags.out)
+    config = study.load(folder / study.CONFIG if flags.config is None else flags.config)
+    only = [pattern for group in flags.only for pattern in group]
+    console = Console()
+
+    def say(sentence: str) -> None:
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+    if flags.jobs:
+        for name in study.jobs(config, only):
+            say(
+                f"{'done' if study.finished(config, study.Job.of(name), folder) else '    '} {name}"
+            )
+        return 0
+    workers = None if flags.workers is None else overrides.whole("workers", flags.workers, least=1)
+    try:
+        ran = study.run(
+            config, folder, only=only, cluster=flags.cluster, workers=workers, watch=say
+        )
+    except KeyboardInterrupt:
+        again = f"evojax-nar study --out {shlex.quote(str(folder))}"
+        return cli.fail(f"interrupted; continue with: {again}", cli.INTERRUPTED)
+    _show_study(ran.study, folder, say)
+    for name, sentence in ran.failed.items():
+        cli.fail(f"job {name}: {sentence}")
+    return cli.BAD_INPUT if ran.failed else 0
+
+
+def _show_study(found: dict[str, Any], folder: Path, say: Callable[[str], None]) -> None:
+    for sentence in found["unequal"]:
+        say(sentence)
+    say(f"{len(found['rows'])} rows, {len(found['missing'])} missing.")
+    say(f"Written to {folder / 'report.html'}")
+
+
+@run.register
 def _report(flags: cli.Report) -> int:
+    if (Path(flags.run) / study.CONFIG).exists():
+        found = study.collect(flags.run)
+        study.write(found, Path(flags.run))
+        _show_study(found, Path(flags.run), Console().print)
+        return 0
     results = load(flags.run)
     renewed = Results(stats.summarise(results.data), results.folder)
     renewed.save()
@@ -228,6 +280,7 @@ def _train_arms(flags: cli.Compare | cli.Train, command: str) -> int:
             stop_loss=plan.stop_loss,
             replay=plan.replay,
             readings=plan.readings,
+            tuning=plan.tuning,
             loggers=_loggers(flags, folder),
             notes=planning.notes(config),
             progress=not flags.quiet,

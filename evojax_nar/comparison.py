@@ -47,6 +47,7 @@ def compare(
     stop_loss: float | None = None,
     replay: Mapping[str, Sequence[int]] | None = None,
     readings: Sequence[Reading] = (),
+    tuning: Mapping[str, Any] | None = None,
     placement: Placement = LOCAL,
     checkpoint_seconds: float = 10.0,
     loggers: Sequence[Logger] = (),
@@ -72,6 +73,8 @@ def compare(
       replay: arm to the steps of each seed, in place of the clock of a budget in seconds.
       readings: further ways to read outputs, `readings.Ensemble()` and `readings.Steps()`, judged
         beside what is deployed on the same examples, at the end of each seed.
+      tuning: for arms by name how their settings were found, as `Tuned.summary()` says it; where
+        arms differ in that, the report begins with it.
       placement: devices and chunks of populations; where its mesh has devices of several processes,
         each calls this with the same arguments, and the first writes.
       checkpoint_seconds: least time between two checkpoints.
@@ -93,6 +96,7 @@ def compare(
         forward_dtype=forward_dtype,
         replay=replay,
         readings=readings,
+        tuning=tuning,
     )
     settings = Settings(
         budget=budget,
@@ -160,7 +164,7 @@ def compare(
                 "environment": environment.describe(),
                 "budget": {"kind": budget.kind, "amount": budget.amount},
                 "evaluation": {"examples": examples_seen(evaluation_examples)},
-                **({"readings": config["readings"]} if readings else {}),
+                **{key: config[key] for key in ("readings", "tuning") if config[key]},
                 "stop_loss": stop_loss,
                 "floors": {size: own and own._asdict() for size, own in floors.items()},
                 "notes": remarks,
@@ -231,26 +235,27 @@ def _divide(group: Group, seeds: tuple[int, ...], folder: ArmFolder) -> Iterator
     The choice is kept in the folder, since a resumed run must divide them in the same way.
     """
     kept = folder.path / "together.json"
-    together = first(lambda: int(read_json(kept)["seeds"]) if kept.exists() else None)
-    if together is None:
-        together = _together(group, seeds)
-        write_json(kept, {"seeds": together})
-    for begin in range(0, len(seeds), together):
-        yield seeds[begin : begin + together]
+    count = first(lambda: int(read_json(kept)["seeds"]) if kept.exists() else None)
+    if count is None:
+        count = together(group, seeds)
+        write_json(kept, {"seeds": count})
+    for begin in range(0, len(seeds), count):
+        yield seeds[begin : begin + count]
 
 
-def _together(group: Group, seeds: tuple[int, ...]) -> int:
+def together(group: Group, seeds: tuple[int, ...]) -> int:
+    """How many of the seeds one program is to train: as many as memory allows."""
     if not group.settings.budget.counted:
         return 1
-    together = len(seeds)
+    count = len(seeds)
     limit = first(lambda: MEMORY_SHARE * cost.available_bytes())
-    while together > 1:
+    while count > 1:
         # Every process compiles, and the first one's count is what counts.
-        needed = group.compile(together).peak_bytes or 0
+        needed = group.compile(count).peak_bytes or 0
         if first(lambda needed=needed: needed) <= limit:
             break
-        together = -(-together // 2)
-    return together
+        count = -(-count // 2)
+    return count
 
 
 def _train(

@@ -28,6 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "forward_dtype": "float32",
     "replay": None,
     "readings": {},
+    "tuning": {},
 }
 """What a config need not say."""
 KEYS = (
@@ -42,6 +43,7 @@ KEYS = (
     "forward_dtype",
     "replay",
     "readings",
+    "tuning",
 )
 FORWARD_DTYPES = ("float32", "bfloat16")
 BUDGETS = ("forwards", "examples", "generations", "seconds")
@@ -67,6 +69,7 @@ class Plan:
     forward_dtype: str = "float32"
     replay: Mapping[str, Sequence[int]] | None = None
     readings: tuple[Reading, ...] = ()
+    tuning: Mapping[str, Any] | None = None
 
 
 def check_arm_name(name: Any) -> str:
@@ -147,6 +150,7 @@ def check(config: Any, where: str = "config") -> dict[str, Any]:
         raise unknown("forward_dtype", full["forward_dtype"], FORWARD_DTYPES)
     full["replay"] = _replay(full["replay"], full["arms"], full["seeds"])
     full["readings"] = _readings(full["readings"])
+    full["tuning"] = _tuning(full["tuning"], full["arms"], full["seeds"])
     return {key: full[key] for key in KEYS}
 
 
@@ -203,6 +207,7 @@ def build(config: Mapping[str, Any]) -> Plan:
         readings=tuple(
             _get("readings", readings.get, name, own) for name, own in full["readings"].items()
         ),
+        tuning=full["tuning"],
     )
 
 
@@ -240,6 +245,7 @@ def describe(
     forward_dtype: str = "float32",
     replay: Mapping[str, Sequence[int]] | None = None,
     readings: Sequence[Reading] = (),
+    tuning: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The config that says these objects; what only a script can say becomes a fingerprint.
 
@@ -262,6 +268,7 @@ def describe(
             "forward_dtype": forward_dtype,
             "replay": plain(replay),
             "readings": {one.name: one.settings() for one in kinds.check(readings)},
+            "tuning": plain(tuning or {}),
         }
     )
 
@@ -365,3 +372,19 @@ def _readings(value: Any) -> dict[str, dict[str, Any]]:
         if settings is not None and not isinstance(settings, Mapping):
             raise reject(f"readings.{name}", settings, "is not a mapping", "write its settings")
     return {str(name): dict(settings or {}) for name, settings in value.items()}
+
+
+def _tuning(value: Any, arms: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, Any]:
+    """How the settings of arms were found, by arm; what is not said there is not known."""
+    if not isinstance(value, Mapping):
+        raise reject("tuning", value, "is not a mapping", "write trials and seeds of each arm")
+    for name, own in value.items():
+        if name not in arms:
+            raise unknown("tuning", name, arms)
+        if not isinstance(own, Mapping) or "trials" not in own:
+            raise reject(f"tuning.{name}", own, "has no trials", "write trials: and how many")
+        positive_int(f"tuning.{name}.trials", own["trials"])
+        if both := set(check_seeds(own.get("seeds", [_MAX_SEED]))) & set(seeds):
+            problem = "are seeds of the comparison too"
+            raise reject(f"tuning.{name}.seeds", sorted(both), problem, "compare on fresh ones")
+    return {name: dict(own) for name, own in value.items()}

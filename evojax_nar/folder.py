@@ -30,6 +30,8 @@ _OURS = (
     "generalisation.png",
     "arms",
     "tensorboard",
+    "tuning.json",
+    "untuned.yaml",
 )
 """What a run writes, and all that `--overwrite` removes."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,6 +51,7 @@ def resolve(flags: Compare | Train) -> dict[str, Any]:
     config = configs.load_preset() if flags.config is None else configs.load_yaml(flags.config)
     if set(changes) - {"config"}:
         config["replay"] = None  # steps that were realised under other settings
+    before = copy.deepcopy(config)
     for kind, name in (("task", flags.task), ("model", flags.model)):
         if name is not None and name != config[kind]["name"]:
             config[kind] = {"name": name}
@@ -58,7 +60,17 @@ def resolve(flags: Compare | Train) -> dict[str, Any]:
     _choose(config, flags)
     _set_numbers(config, flags)
     config = overrides.assign(config, [item for group in flags.set for item in group])
+    config["tuning"] = _still_tuned(before, config)
     return configs.check(config)
+
+
+def _still_tuned(before: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """How arms were tuned, of those whose settings are still the ones that were chosen."""
+    return {
+        name: own
+        for name, own in before["tuning"].items()
+        if config["arms"].get(name) == before["arms"].get(name)
+    }
 
 
 def notes(config: Mapping[str, Any]) -> list[str]:

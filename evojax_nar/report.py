@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from evojax_nar import stats, votes
+from evojax_nar import fairness, stats, votes
 
 FEW_SEEDS = 5
 """With fewer seeds than this the report says how little an interval of theirs means."""
@@ -145,9 +145,9 @@ def headline(results: Mapping[str, Any]) -> list[str]:
 
 
 def remarks(results: Mapping[str, Any]) -> list[str]:
-    """The notes of `results`, then what a reader must know before believing the numbers."""
+    """What is not equal, the notes, and what a reader must know before believing the numbers."""
     results = summarised(results)
-    found: list[str] = list(results.get("notes") or [])
+    found = [*fairness.of_results(results), *(results.get("notes") or [])]
     fewest = min(arm["summary"]["seeds"] for arm in results["arms"])
     if fewest < FEW_SEEDS:
         found.append(
@@ -156,9 +156,6 @@ def remarks(results: Mapping[str, Any]) -> list[str]:
             else f"With {fewest} seeds an interval shows how far the seeds lie apart, and hardly "
             "more; one without width says only that they agree."
         )
-    if len({arm["summary"]["seeds"] for arm in results["arms"]}) > 1:
-        each = [f"{arm['name']} {arm['summary']['seeds']}" for arm in results["arms"]]
-        found.append(f"The arms differ in their number of seeds: {listed(each)}.")
     for arm in results["arms"]:
         summary, name = arm["summary"], arm["name"]
         if missing := [size for size, entry in summary["by_size"].items() if entry is None]:

@@ -37,7 +37,9 @@ class Tuned:
     def config(self) -> dict[str, Any]:
         """The comparison that was given, between the chosen arms."""
         arms = {name: configs.describe_arm(arm) for name, arm in self.arms.items()}
-        return configs.check({**self.record["config"], "arms": arms, "replay": None})
+        return configs.check(
+            {**self.record["config"], "arms": arms, "replay": None, "tuning": self.summary()}
+        )
 
     def summary(self) -> dict[str, Any]:
         """For each arm how it was tuned: `trials`, `seeds`, `budget`, `space` and what it cost."""

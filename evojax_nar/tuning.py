@@ -19,7 +19,7 @@ from typing import Any
 from evojax_nar import config as configs
 from evojax_nar import environment, spaces
 from evojax_nar.budget import Arm, Budget, as_arm
-from evojax_nar.comparison import _together
+from evojax_nar.comparison import together
 from evojax_nar.errors import InputError, finite, reject, unknown
 from evojax_nar.files import read_json, write_json
 from evojax_nar.folder import ArmFolder, Folder, fresh
@@ -253,12 +253,10 @@ def _train(
         missing = {trial: p for trial, p in program.points.items() if trial not in done}
         rows = [Row(trial, p, seed) for trial, p in missing.items() for seed in seeds]
         outcomes: dict[int, list[dict[str, Any]]] = {trial: [] for trial in missing}
-        for together in _divide(program, rows):
-            numbers = ", ".join(
-                str(trial) for trial in dict.fromkeys(row.trial for row in together)
-            )
-            say(f"{name}: trials {numbers} of {trials}, {len(together)} runs together")
-            for row, outcome in zip(together, train_rows(program, together), strict=True):
+        for batch in _divide(program, rows):
+            numbers = ", ".join(str(trial) for trial in dict.fromkeys(row.trial for row in batch))
+            say(f"{name}: trials {numbers} of {trials}, {len(batch)} runs together")
+            for row, outcome in zip(batch, train_rows(program, batch), strict=True):
                 outcomes[row.trial].append(outcome)
             for trial in [trial for trial, own in outcomes.items() if len(own) == len(seeds)]:
                 entry = _outcome(trial, missing[trial], outcomes.pop(trial))
@@ -271,9 +269,9 @@ def _divide(program: Shared, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     """Rows that train together: all where memory allows."""
     if not rows:
         return
-    together = _together(program.group, tuple(range(len(rows))))
-    for begin in range(0, len(rows), together):
-        yield rows[begin : begin + together]
+    count = together(program.group, tuple(range(len(rows))))
+    for begin in range(0, len(rows), count):
+        yield rows[begin : begin + count]
 
 
 def _outcome(trial: int, point: Point, seeds: list[dict[str, Any]]) -> dict[str, Any]:

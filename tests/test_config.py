@@ -39,6 +39,7 @@ SMALL = {
     "forward_dtype": "bfloat16",
     "replay": None,
     "readings": {"ensemble": {"members": 8}},
+    "tuning": {"es": {"trials": 4, "seeds": [1000]}},
 }
 
 NOT_PLAIN = {
@@ -293,6 +294,7 @@ def test_config_to_objects_and_back():
         evaluation_examples=8,
         forward_dtype="bfloat16",
         readings=plan.readings,
+        tuning=plan.tuning,
     )
     json.dumps(described, allow_nan=False)
     for name, arm in SMALL["arms"].items():

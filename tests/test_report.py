@@ -134,7 +134,24 @@ def test_remarks_are_honest_about_seeds():
     assert not any("seeds an interval" in remark for remark in report.remarks(sample_results(5)))
     results = sample_results(5)
     results["arms"][0]["seeds"].pop()
-    assert any("differ in their number of seeds" in text for text in report.remarks(results))
+    first, *_ = report.remarks(results)
+    assert first.startswith("Not equal: the arms differ in the model or its initial parameters")
+
+
+def test_what_is_not_equal_comes_first():
+    results = sample_results(5)
+    names = [arm["name"] for arm in results["arms"]]
+    results["notes"] = ["A note."]
+    results["tuning"] = {name: {"trials": 8, "seeds": [1000]} for name in names}
+    assert report.remarks(results)[0] == "A note."
+    results["tuning"][names[0]]["trials"] = 16
+    first, second, *_ = report.remarks(results)
+    others = ", ".join(names[1:])
+    assert first == (
+        "Not equal: the arms differ in the tuning that their settings had "
+        f"({names[0]}: trials 16; {others}: trials 8)."
+    )
+    assert second == "A note."
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from evojax_nar import study
+from evojax_nar import fairness, study
 from evojax_nar.errors import InputError
-from evojax_nar.study import controls, fairness, plan
+from evojax_nar.study import controls, plan
 from evojax_nar.study.job import settle
 
 SMALL: dict[str, Any] = {

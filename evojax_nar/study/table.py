@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evojax_nar import environment
+from evojax_nar import environment, fairness
 from evojax_nar.errors import InputError, reject
 from evojax_nar.files import read_json
 from evojax_nar.results import SCHEMA as RESULTS_SCHEMA
-from evojax_nar.study import controls, fairness, job, plan
+from evojax_nar.study import controls, job, plan
 from evojax_nar.study.plan import Job
 from evojax_nar.trainer import Settings
 

@@ -40,15 +40,37 @@ def conditions(
     }
 
 
+def of_results(results: Mapping[str, Any]) -> list[str]:
+    """A sentence for each condition in which the arms of one results.json differ.
+
+    Task, model, budget and stopping stand there once, for all of its arms.
+    """
+    said = {
+        name: {key: own[key] for key in ("trials", "budget") if key in own}
+        for name, own in (results.get("tuning") or {}).items()
+    }
+    arms = {
+        arm["name"]: {
+            "initial": {"seeds": [seed["seed"] for seed in arm["seeds"]]},
+            "tuning": said.get(arm["name"]),
+        }
+        for arm in results["arms"]
+    }
+    return unequal("Not equal", arms)
+
+
 def unequal(table: str, arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A sentence for each condition in which the arms of one table differ; none where all is fair.
 
     Args:
       table: what is compared, for the sentence.
-      arms: conditions of each arm by its name.
+      arms: conditions of each arm by its name; all have the same ones.
     """
     found = []
+    known = set.intersection(*(set(own) for own in arms.values()))
     for key, meaning in CONDITIONS.items():
+        if key not in known:
+            continue
         groups: dict[str, list[str]] = {}
         for name, own in arms.items():
             groups.setdefault(json.dumps(own[key], sort_keys=True), []).append(name)
@@ -68,7 +90,7 @@ def _difference(text: str, groups: Mapping[str, Any]) -> str:
         return _brief(mine)
     keys = [
         key
-        for key in dict.fromkeys(key for own in every for key in own)
+        for key in sorted({key for own in every for key in own})
         if len({json.dumps(own.get(key), sort_keys=True) for own in every}) > 1
     ]
     inner = {json.dumps(own.get(keys[0]), sort_keys=True): None for own in every}
