@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from sample_study import ARMS, MODELS, TASKS, sample_study
 
-from evojax_nar import plots, report, stats, study_page, study_plots
-from evojax_nar import study_measures as measures
+from evojax_nar import plots, report, stats
 from evojax_nar.errors import InputError
+from evojax_nar.study import measures
+from evojax_nar.study import page as study_page
+from evojax_nar.study import plots as study_plots
 
 ATTACK = "</script><script>alert(1)</script>"
 VOID = {"meta", "img", "br"}

@@ -69,10 +69,10 @@ def run(
 
 def write(found: Mapping[str, Any], folder: Path) -> None:
     """Write study.json and report.html."""
-    from evojax_nar import study_page
+    from evojax_nar.study import page  # matplotlib, which jobs do without
 
     write_json(folder / TABLE, found)
-    study_page.write(dict(found), folder)
+    page.write(dict(found), folder)
 
 
 def _one_by_one(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from evojax_nar import report, study_plots
-from evojax_nar import study_measures as measures
+from evojax_nar import report
 from evojax_nar.page_parts import Cell, image, table, text, yaml_block
-from evojax_nar.study_measures import Row
-from evojax_nar.study_page_style import Keys
+from evojax_nar.study import measures
+from evojax_nar.study import plots as study_plots
+from evojax_nar.study.measures import Row
+from evojax_nar.study.page_style import Keys
 
 
 def of_task(rows: Sequence[Row], keys: Keys) -> str:

@@ -14,11 +14,11 @@ from evojax_nar import report
 from evojax_nar.errors import reject
 from evojax_nar.files import write_bytes
 from evojax_nar.page_parts import document, paragraphs, section, text, yaml_block
-from evojax_nar.study_measures import Row
-from evojax_nar.study_page_rows import all_rows
-from evojax_nar.study_page_style import STYLE, Keys
-from evojax_nar.study_page_task import of_task
-from evojax_nar.study_page_whole import headline, over_all
+from evojax_nar.study.measures import Row
+from evojax_nar.study.page_rows import all_rows
+from evojax_nar.study.page_style import STYLE, Keys
+from evojax_nar.study.page_task import of_task
+from evojax_nar.study.page_whole import headline, over_all
 
 SCHEMA = "evojax_nar/study/1"
 

@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from evojax_nar import plots
 from evojax_nar.plots import Look
 from evojax_nar.stats import Estimate
-from evojax_nar.study_measures import COST_AXES, Row
+from evojax_nar.study.measures import COST_AXES, Row
 
 WIDTH, HEIGHT = 3.4, 2.5
 _THIN = 0.6

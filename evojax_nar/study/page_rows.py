@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from evojax_nar import report, stats
-from evojax_nar import study_measures as measures
 from evojax_nar.page_parts import Cell, table, text
-from evojax_nar.study_measures import Problem, Row
-from evojax_nar.study_page_style import Keys
+from evojax_nar.study import measures
+from evojax_nar.study.measures import Problem, Row
+from evojax_nar.study.page_style import Keys
 
 MULTIPLES = (2, 4, 8, 25)
 """Multiples of the largest training size that have a column."""

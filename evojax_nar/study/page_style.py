@@ -6,8 +6,9 @@ import base64
 from collections.abc import Iterable, Sequence
 from typing import final
 
-from evojax_nar import plots, study_plots
+from evojax_nar import plots
 from evojax_nar.page_parts import Cell, text
+from evojax_nar.study import plots as study_plots
 
 STYLE = """
 body { max-width: 84rem; }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evojax_nar import report, stats, study_plots
-from evojax_nar import study_measures as measures
+from evojax_nar import report, stats
 from evojax_nar.page_parts import Cell, image, paragraphs, table, text
-from evojax_nar.study_measures import Row
-from evojax_nar.study_page_style import Keys
+from evojax_nar.study import measures
+from evojax_nar.study import plots as study_plots
+from evojax_nar.study.measures import Row
+from evojax_nar.study.page_style import Keys
 
 THRESHOLDS = [index / 25 for index in range(26)]
 """Where performance profiles are read."""
