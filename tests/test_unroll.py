@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from test_resume import what_a_run_left
 
 import evojax_nar as nar
@@ -400,6 +402,25 @@ class Interrupter:
         pass
 
 
+@pytest.fixture
+def compiled_once(tmp_path: Path) -> Iterator[None]:
+    """Equal programs are compiled once in a test, and read from a folder after that."""
+    said = {
+        "jax_compilation_cache_dir": str(tmp_path / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in said}
+    for name, value in said.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.mark.usefixtures("compiled_once")
 def test_a_run_of_segments_that_is_interrupted_ends_as_one_that_is_not(tmp_path: Path) -> None:
     """NTM under NRES with noise of rank 1: epochs of one step, and episodes of three."""
     adam = strategies.optimizer("adam", learning_rate=0.01)
