@@ -8,7 +8,8 @@ may be one of their batch; and what a strategy trains on, loss or score, is a ch
 * `ARM-score`: the first evolution strategy, on the score in place of the loss.
 
 The settings of the last two are those that their parents were tuned to. The trivial floor is in
-every table, and the best member of the last population is a reading of every arm that has one.
+every table, and the best member of the last population, by validation, is read beside what each arm
+deploys.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from evojax_nar import strategies
 
 RANDOM = "random"
 SMALL, SCORE = "-small", "-score"
+READINGS = {"best": {"members": 32}}
+"""What is read beside what is deployed."""
 
 
 def names(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:

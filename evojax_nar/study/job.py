@@ -54,6 +54,7 @@ def run_job(config: Mapping[str, Any], job: str, out: str) -> None:
                 stop_loss=built.stop_loss,
                 evaluation_examples=built.evaluation_examples,
                 forward_dtype=built.forward_dtype,
+                readings=built.readings,
                 out=path,
                 resume=path.exists(),
                 progress=False,

@@ -208,6 +208,7 @@ def comparison(
             "stop_loss": config["stop_loss"],
             "evaluation_examples": config["evaluation_examples"],
             "forward_dtype": config["forward_dtype"],
+            "readings": controls.READINGS,
         }
     )
 
