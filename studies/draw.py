@@ -60,7 +60,8 @@ def said(study: Mapping[str, Any]) -> str:
     return (
         f"{len(rows)} rows of {report.counted(len(config['seeds']), 'seed')}; "
         f"{len(study['missing'])} of the config are not run yet. Budget {report.compact(amount)} "
-        f"{report.UNITS[kind]} a seed, times {multiples}. {tuned} {seconds:,.0f} device-seconds without tuning, on {_device(where)}."
+        f"{report.UNITS[kind]} a seed, times {multiples}. {tuned} "
+        f"{seconds:,.0f} device-seconds without tuning, on {_device(where)}."
     )
 
 
@@ -81,8 +82,8 @@ def together(rows: list[Row]) -> str:
     caption = (
         f"Over the {report.counted(len(runs.problems), 'pair')} of task and model that every arm "
         "was run on: the mean over the test sizes of the share of the way from the floor to "
-        "perfect, with 95 % intervals. Learned: 99 % at the training sizes. Best member: the points "
-        "that the best of 32 members by validation adds to what is deployed, over all test sizes "
+        "perfect, with 95 % intervals. Learned: 99 % at the training sizes. Best member: the "
+        "points that the best of 32 members by validation adds to what is deployed, over all test sizes "
         "and seeds, and how often it is better and worse."
     )
     return f"{_markdown(head, lines)}\n\n{caption}"
