@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from evojax_nar import fairness, study
+from evojax_nar import cli, fairness, study
 from evojax_nar.errors import InputError
 from evojax_nar.study import controls, plan
 from evojax_nar.study.job import settle
@@ -220,3 +221,40 @@ def test_a_control_of_tuned_arms_takes_what_they_were_tuned_to(tmp_path: Path) -
     assert row["tuning"]["trials"] == 2
     # Two trials of half the budget, for each of its two parents.
     assert row["tuning"]["forward_equivalents"] == 2 * 2 * 480
+
+
+def test_the_command_runs_a_part_and_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {**SMALL, "multiples": [1]}
+    file, out = tmp_path / "small.yaml", tmp_path / "out"
+    file.write_text(yaml.safe_dump(small))
+    base = ["study", "--out", str(out)]
+    assert cli.main([*base, "--config", str(file), "--only", "copy/*"]) == 2
+    assert "matches no job" in capsys.readouterr().err
+    assert not out.exists()
+    assert cli.main([*base, "--config", str(file), "--only", "*/adam"]) == 0
+    assert "1 rows, 4 missing" in capsys.readouterr().out
+    table = json.loads((out / "study.json").read_text())
+    assert [row["arm"] for row in table["rows"]] == ["adam"]
+    assert "A small study" in (out / "report.html").read_text()
+    assert cli.main([*base, "--jobs"]) == 0
+    assert "done parity/rnn/adam\n" in capsys.readouterr().out
+    file.write_text(yaml.safe_dump({**small, "budget": {"forwards": 1920}}))
+    assert cli.main([*base, "--config", str(file)]) == 2
+    assert "holds a study whose budget is" in capsys.readouterr().err
+    assert json.loads((out / "study.json").read_text()) == table
+    (out / "report.html").unlink()
+    assert cli.main(["report", "--run", str(out)]) == 0
+    assert (out / "report.html").exists()
+    assert cli.main([*base, "--workers", "0"]) == 2
+    assert "workers='0'" in capsys.readouterr().err
+
+
+def test_a_job_that_fails_stops_no_other(tmp_path: Path) -> None:
+    # The budget does not buy one step of random search: 256 members, 128 examples each.
+    config = {**SMALL, "multiples": [1]}
+    found = study.run(config, tmp_path, only=["*/random", "*/adam"])
+    assert list(found.failed) == ["parity/rnn/random"]
+    assert "does not buy one step" in found.failed["parity/rnn/random"]
+    assert [row["arm"] for row in found.study["rows"]] == ["adam"]
