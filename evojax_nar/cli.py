@@ -197,11 +197,11 @@ class Study:
 class Report:
     """Print the table of a results folder, and make its plots and page again.
 
-    Of the folder of a study, its page over all runs.
+    Of a folder with several runs in it, or with a study, one page over all of them.
     """
 
     run: Run
-    """Results folder."""
+    """Results folder, or one with several in it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -225,6 +225,12 @@ def _study(flags: cli.Study) -> int:
     return cli.BAD_INPUT if ran.failed else 0
 
 
+def _is_collection(folder: Path) -> bool:
+    """Whether a folder is no run of its own, and has runs in folders of it."""
+    own = any((folder / name).exists() for name in ("results.json", "config.yaml"))
+    return not own and any(folder.glob("*/**/results.json"))
+
+
 def _show_study(found: dict[str, Any], folder: Path, say: Callable[[str], None]) -> None:
     for sentence in found["unequal"]:
         say(sentence)
@@ -234,10 +240,12 @@ def _show_study(found: dict[str, Any], folder: Path, say: Callable[[str], None])
 
 @run.register
 def _report(flags: cli.Report) -> int:
-    if (Path(flags.run) / study.CONFIG).exists():
-        found = study.collect(flags.run)
-        study.write(found, Path(flags.run))
-        _show_study(found, Path(flags.run), Console().print)
+    folder = Path(flags.run)
+    if (folder / study.CONFIG).exists() or (folder.is_dir() and _is_collection(folder)):
+        is_study = (folder / study.CONFIG).exists()
+        found = study.collect(folder) if is_study else study.gather(folder)
+        study.write(found, folder)
+        _show_study(found, folder, functools.partial(Console().print, soft_wrap=True))
         return 0
     results = load(flags.run)
     renewed = Results(stats.summarise(results.data), results.folder)

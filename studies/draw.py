@@ -83,8 +83,8 @@ def together(rows: list[Row]) -> str:
         f"Over the {report.counted(len(runs.problems), 'pair')} of task and model that every arm "
         "was run on: the mean over the test sizes of the share of the way from the floor to "
         "perfect, with 95 % intervals. Learned: 99 % at the training sizes. Best member: the "
-        "points that the best of 32 members by validation adds to what is deployed, over all test sizes "
-        "and seeds, and how often it is better and worse."
+        "points that the best of 32 members by validation adds to what is deployed, over all test "
+        "sizes and seeds, and how often it is better and worse."
     )
     return f"{_markdown(head, lines)}\n\n{caption}"
 

@@ -181,6 +181,24 @@ def test_a_table_is_made_again_and_what_is_missing_is_resumed(
     assert scores[0] == scores[1]
 
 
+def test_runs_of_anybody_make_one_table(finished: Path, tmp_path: Path) -> None:
+    for arm, multiple in (("adam", 1), ("es", 1), ("es", 2)):
+        shutil.copytree(finished / f"parity/rnn/{arm}/x{multiple}", tmp_path / f"{arm}-{multiple}")
+    found = study.gather(tmp_path)
+    rows = {row["arm"]: row for row in found["rows"]}
+    assert set(rows) == {"adam", "es", "es (es-2)"}
+    assert {(row["task"], row["model"]) for row in found["rows"]} == {("parity", "rnn")}
+    by_study = {row["arm"]: row for row in study.collect(finished)["rows"] if row["multiple"] == 1}
+    for arm in ("adam", "es"):
+        assert rows[arm]["seeds"] == by_study[arm]["seeds"]
+        assert rows[arm]["summary"] == by_study[arm]["summary"]
+    # One of the three had twice the budget, which the top of the page says.
+    (sentence,) = found["unequal"]
+    assert sentence.startswith("parity with rnn: the arms differ in the budget (adam, es: ")
+    assert cli.main(["report", "--run", str(tmp_path)]) == 0
+    assert "es (es-2)" in (tmp_path / "report.html").read_text()
+
+
 def test_unequal_rows_are_said_at_the_top(finished: Path, tmp_path: Path) -> None:
     changed = tmp_path / "changed"
     shutil.copytree(finished, changed)

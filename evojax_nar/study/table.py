@@ -49,24 +49,35 @@ def collect(folder: str | Path) -> dict[str, Any]:
 def unequal(rows: list[dict[str, Any]]) -> list[str]:
     """What is not equal between the arms of each table (task, model, multiple) of `rows`."""
     tables: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        name = f"{row['task']} with {row['model']}"
-        if row["multiple"] != 1:
-            name += f" at {row['multiple']:g} times the budget"
-        tables.setdefault(name, {})[row["arm"]] = row["conditions"]
+    for own in rows:
+        name = f"{own['task']} with {own['model']}"
+        if own["multiple"] != 1:
+            name += f" at {own['multiple']:g} times the budget"
+        tables.setdefault(name, {})[own["arm"]] = own["conditions"]
     return [said for name, arms in tables.items() for said in fairness.unequal(name, arms)]
 
 
-def _row(
-    config: Mapping[str, Any], own: Job, multiple: float, path: Path, found: dict[str, Any]
+def row(
+    place: Mapping[str, Any],
+    found: Mapping[str, Any],
+    arm: Mapping[str, Any],
+    *,
+    tuning: Mapping[str, Any] | None,
+    terms: Any,
+    forward_dtype: str,
 ) -> dict[str, Any]:
-    if found.get("schema") != RESULTS_SCHEMA or len(found["arms"]) != 1:
-        raise InputError(f"job {own.id} holds results of another kind; remove its folder")
-    arm = found["arms"][0]
-    tuning = _tuning(config, own, path)
+    """One row: an arm of a results.json.
+
+    Args:
+      place: `task`, `model`, `arm` and `multiple`, by which the row is found, and `control`.
+      found: the results.json.
+      arm: its entry there.
+      tuning: how its settings were found, and at what cost; None where they were not tuned.
+      terms: what of that has to be equal.
+      forward_dtype: the type that it was trained in.
+    """
     return {
-        **own._asdict(),
-        "multiple": multiple,
+        **place,
         "task_name": found["task"]["name"],
         "train_sizes": found["task"]["train_sizes"],
         "test_sizes": found["task"]["test_sizes"],
@@ -74,40 +85,56 @@ def _row(
         "parameters": found["model"]["parameters"],
         "strategy": arm["strategy"],
         "gradient_free": arm["gradient_free"],
-        "control": controls.is_control(own.arm),
         "settings": arm["settings"],
         "budget": found["budget"],
         "tuning": tuning,
         "floors": {size: low and low["score"] for size, low in (found.get("floors") or {}).items()},
         "conditions": fairness.conditions(
-            task=found["task"]["settings"],
-            model=found["model"]["settings"],
+            task=found["task"].get("settings"),
+            model=found["model"].get("settings"),
             seeds=[seed["seed"] for seed in arm["seeds"]],
             budget=found["budget"],
-            tuning=_terms(config, own, tuning),
-            stop_loss=found["stop_loss"],
+            tuning=terms,
+            stop_loss=found.get("stop_loss"),
             validation_examples=Settings.validation_examples,
             evaluation_examples=found["evaluation"]["examples"],
-            forward_dtype=config["forward_dtype"],
+            forward_dtype=forward_dtype,
         ),
-        "environment": found["environment"],
+        "environment": found.get("environment"),
         "seeds": [{**seed, "curve": _curve(seed)} for seed in arm["seeds"]],
         "summary": arm["summary"],
     }
 
 
+def _row(
+    config: Mapping[str, Any], own: Job, multiple: float, path: Path, found: dict[str, Any]
+) -> dict[str, Any]:
+    if found.get("schema") != RESULTS_SCHEMA or len(found["arms"]) != 1:
+        raise InputError(f"job {own.id} holds results of another kind; remove its folder")
+    tuning = _tuning(config, own, path)
+    place = {**own._asdict(), "multiple": multiple, "control": controls.is_control(own.arm)}
+    return row(
+        place,
+        found,
+        found["arms"][0],
+        tuning=tuning,
+        terms=_terms(config, own, tuning),
+        forward_dtype=config["forward_dtype"],
+    )
+
+
 def _curve(seed: Mapping[str, Any]) -> list[list[float | None]]:
     """Forward-equivalents, FLOPs, device-seconds and validation score of each epoch."""
     cost = seed["cost"]
-    flops = cost["flops"] / max(1, cost["generations"])
+    flops = (cost.get("flops") or 0.0) / max(1, cost.get("generations") or 1)
     return [
         [
             point["forward_equivalents"],
-            flops * point["step"],
-            round(point["device_seconds"], 4),
-            point["validation_score"],
+            flops * point.get("step", 0),
+            round(point.get("device_seconds", 0.0), 4),
+            point.get("validation_score"),
         ]
-        for point in seed["curve"]
+        for point in seed.get("curve") or ()
     ]
 
 
