@@ -322,7 +322,7 @@ def test_the_trainer_counts_what_each_part_spends(tmp_path: Path) -> None:
     budget = 3 * 8 * 4 + 5 * 3 * 4
     results = nar.compare(
         task,
-        nar.models.LSTM(hidden=4),
+        nar.models.MLP(hidden=(4,)),
         {"hybrid": arm},
         seeds=2,
         budget=nar.Budget(forwards=budget),
