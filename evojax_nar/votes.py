@@ -43,6 +43,11 @@ def caption(results: Mapping[str, Any]) -> str:
         said.append(
             f"Steps are the last {readings['steps'].get('last')} loops of what is deployed."
         )
+    if "best" in readings:
+        members = readings["best"].get("members")
+        said.append(
+            f"Best is the one of at most {members} such members with the lowest validation loss."
+        )
     return " ".join([*said, "n/a where a strategy or a model has no such vote."])
 
 

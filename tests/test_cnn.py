@@ -141,16 +141,6 @@ def test_low_rank_noise_is_never_added_up() -> None:
     np.testing.assert_allclose(run(params, noise, inputs), wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_promises_of_a_model() -> None:
-    contracts.model_is_a_pure_function(CNN.example(), Copy.example())
-    contracts.model_knows_its_limit(CNN.example(), Copy.example())
-    assert CNN(**CNN.example().settings()) == CNN.example()
-
-
-def test_learns() -> None:
-    contracts.model_learns(CNN.example())
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -44,10 +44,7 @@ def sample(task: Digits, seed: int, sizes: np.ndarray, max_size: int) -> Any:
 # The task.
 
 
-def test_contracts_of_a_task() -> None:
-    contracts.settings_build_an_equal_one(TASK, lambda name, **settings: Digits(**settings))
-    contracts.batches_are_well_formed(TASK)
-    contracts.outputs_are_judged(TASK)
+def test_it_is_learned() -> None:
     contracts.task_is_learned(TASK, nar.models.LSTM(hidden=24))
 
 
@@ -147,13 +144,8 @@ def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @every_model
-def test_contracts_of_a_model(model: Any) -> None:
-    classes = {cls.name: cls for cls in (Autoencoder, SelfOrganisingMap)}
-    get = lambda name, **settings: classes[name](**settings)  # noqa: E731
-    contracts.settings_build_an_equal_one(model, get)
-    contracts.model_is_a_pure_function(model, Copy.example())
-    contracts.model_knows_its_limit(model, Copy.example())
-    assert model.memoryless, "a step is all that it sees, so it is no model for Reverse"
+def test_a_step_is_all_that_it_sees(model: Any) -> None:
+    assert model.memoryless, "so it is no model for Reverse"
     assert contracts.score(TASK, model, contracts.train(TASK, model, KEY, steps=300)) >= 0.95
 
 

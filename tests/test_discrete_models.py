@@ -7,7 +7,6 @@ import math
 from dataclasses import replace
 from typing import Any
 
-import contracts
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +28,6 @@ from evojax_nar.models.discrete import (
 from evojax_nar.models.discrete.base import output_bits, read_out
 from evojax_nar.models.discrete.step import step, straight_through_step
 from evojax_nar.objective import Objective, TaskLoss
-from evojax_nar.settings import build
 from evojax_nar.types import Batch, Field, Params, Sequence, TaskSpec
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -615,31 +613,3 @@ def test_an_automaton_refuses_what_has_too_many_symbols() -> None:
     wide = replace(SYMBOLS, inputs=(Field("bits", "bits", 17),))
     with pytest.raises(InputError, match=r"the inputs of task='symbols' have 131072; choose"):
         LookupAutomaton().init(KEY, wide)
-
-
-CLASSES = [NandNetwork, LookupAutomaton, TernaryStepRNN, NeuralAutomaton, StepRNN]
-every_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.name)
-
-
-@every_class
-def test_settings_build_an_equal_one(cls: Any) -> None:
-    def get(name: str, **settings: Any) -> Any:
-        return build("model", {cls.name: cls}, name, settings)
-
-    contracts.settings_build_an_equal_one(cls(), get)
-    contracts.settings_build_an_equal_one(cls.example(), get)
-
-
-@every_class
-def test_model_is_a_pure_function(cls: Any) -> None:
-    contracts.model_is_a_pure_function(cls.example(), tasks.Copy.example())
-
-
-@every_class
-def test_model_knows_its_limit(cls: Any) -> None:
-    contracts.model_knows_its_limit(cls.example(), tasks.Copy.example())
-
-
-@every_class
-def test_model_learns(cls: Any) -> None:
-    contracts.model_learns(cls.example())

@@ -438,19 +438,6 @@ def test_runs_in_bfloat16(model: Any) -> None:
     assert inside.dtype == jnp.bfloat16
 
 
-@every_class
-def test_promises_of_a_model(cls: Any) -> None:
-    contracts.model_is_a_pure_function(cls.example(), Copy.example())
-    contracts.model_knows_its_limit(cls.example(), Copy.example())
-    settings = cls.example().settings()
-    assert cls(**settings) == cls.example()
-
-
-@every_class
-def test_learns(cls: Any) -> None:
-    contracts.model_learns(cls.example())
-
-
 @pytest.mark.parametrize(
     ("build", "message"),
     [

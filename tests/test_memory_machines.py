@@ -441,14 +441,3 @@ def test_bad_settings_are_refused(cls: Any) -> None:
         for bad in (0, 2.5, True):
             with pytest.raises(nar.InputError, match=f"{field.name}={bad}.*whole number"):
                 cls(**{field.name: bad})
-
-
-@every_machine
-def test_the_contracts(cls: Any) -> None:
-    contracts.model_is_a_pure_function(cls.example(), nar.tasks.Copy.example())
-    contracts.model_knows_its_limit(cls.example(), nar.tasks.Copy.example())
-
-
-@every_machine
-def test_it_learns(cls: Any) -> None:
-    contracts.model_learns(cls.example())

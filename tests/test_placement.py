@@ -215,10 +215,12 @@ def test_models_run_in_the_type_that_is_said_and_losses_stay_in_float32() -> Non
     progress = jax.eval_shape(lambda: own.start([0]))
     key = jax.eval_shape(lambda: jax.random.key(0))
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), progress)
-    program = jax.make_jaxpr(lambda *rest: own._step(LOCAL, *rest))(key, one.strategy, one.step)
+    program = jax.make_jaxpr(lambda *rest: own._step(LOCAL, *rest))(key, one.strategy, (), one.step)
     types = [str(value.aval.dtype) for value in products(program.jaxpr, length=8)]
     assert types == ["bfloat16"] * len(types) != []
-    state, info = jax.eval_shape(lambda *rest: own._step(LOCAL, *rest), key, one.strategy, one.step)
+    state, _, info = jax.eval_shape(
+        lambda *rest: own._step(LOCAL, *rest), key, one.strategy, (), one.step
+    )
     assert info.loss.dtype == jnp.float32
     assert {leaf.dtype for leaf in jax.tree.leaves(state.centre)} == {jnp.dtype("float32")}
 

@@ -338,7 +338,7 @@ def test_the_ensemble_is_that_of_the_last_state(results: nar.Results) -> None:
     state = jax.tree.map(lambda leaf: leaf[0], group.start([seed])).strategy
     step = jax.jit(functools.partial(group._step, group.placement(1)))
     for index in range(4):
-        state, _ = step(jax.random.key(seed), state, jnp.int32(index))
+        state, _, _ = step(jax.random.key(seed), state, (), jnp.int32(index))
     members: Any = strategy.ensemble(
         jax.random.fold_in(jax.random.key(0x5EED_0004), seed), state, 5
     )

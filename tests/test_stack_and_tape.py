@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import contracts
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -435,21 +434,3 @@ def test_settings_build_an_equal_machine(machine: Any) -> None:
         assert twin == model
         assert hash(twin) == hash(model)
         assert isinstance(model, Model)
-
-
-# What all models promise.
-
-
-@every_machine
-def test_machine_is_a_pure_function(machine: Any) -> None:
-    contracts.model_is_a_pure_function(machine.example(), nar.tasks.Copy.example())
-
-
-@every_machine
-def test_machine_knows_its_limit(machine: Any) -> None:
-    contracts.model_knows_its_limit(machine.example(), nar.tasks.Copy.example())
-
-
-@every_machine
-def test_machine_learns(machine: Any) -> None:
-    contracts.model_learns(machine.example())

@@ -42,8 +42,8 @@ from evojax_nar.types import Cost, Info, Key, Params
 
 EXCLUDED = {
     "RandomSearch": "use strategies.RandomSearch, which judges its incumbent on every batch",
-    "PersistentES": "it needs the inner states of a truncated unroll, which ask and tell lack",
-    "NoiseReuseES": "it needs the inner states of a truncated unroll, which ask and tell lack",
+    "PersistentES": "use strategies.PES: ask and tell lack the inner states of a truncated unroll",
+    "NoiseReuseES": "use strategies.NRES: ask and tell lack the inner states of a truncated unroll",
     "GuidedES": "it needs a gradient from outside, which ask and tell lack",
     "SV_CMA_ES": "it does not accept a pytree of parameters in evosax 0.3.2",
     "SV_Open_ES": "it does not accept a pytree of parameters in evosax 0.3.2",
