@@ -65,7 +65,12 @@ def resolve(flags: Compare | Train) -> dict[str, Any]:
 
 
 def _still_tuned(before: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """How arms were tuned, of those whose settings are still the ones that were chosen."""
+    """How arms were tuned, of those whose settings are still the ones that were chosen.
+
+    On another task or model they are not: see `notes`.
+    """
+    if any(before[kind]["name"] != config[kind]["name"] for kind in ("task", "model")):
+        return {}
     return {
         name: own
         for name, own in before["tuning"].items()

@@ -399,6 +399,17 @@ def test_another_task_has_its_own_sizes_and_says_where_the_settings_come_from():
     assert planning.notes(kept) == planning.notes(said)
 
 
+def test_an_arm_counts_as_tuned_while_it_is_what_was_chosen():
+    tuned = config.load_preset()["tuning"]
+    assert resolved("compare", "--generations", 3)["tuning"] == tuned
+    assert list(resolved("compare", "--arms", "sgd", "es", "snes")["tuning"]) == [
+        *("es", "snes", "sgd")
+    ]
+    assert "es" not in resolved("compare", "--set", "arms.es.sigma=0.5")["tuning"]
+    assert resolved("compare", "--task", "copy")["tuning"] == {}
+    assert resolved("compare", "--model", "gru")["tuning"] == {}
+
+
 def test_a_replay_is_dropped_where_a_flag_changes_the_run(tmp_path):
     path = tmp_path / "replay.yaml"
     said = {**TINY, "budget": {"seconds": 1}, "replay": {"small": [3, 4], "adam": [5, 6]}}
