@@ -265,7 +265,7 @@ def _follow(
     try:
         for future in as_completed(list(futures), loop=client.loop):
             name = futures[future]
-            reason = future.result() if future.status == "finished" else _reason(future)
+            reason = _outcome(future)
             if reason is None:
                 finished.append(name)
             else:
@@ -278,19 +278,24 @@ def _follow(
     return Outcome(tuple(finished), {name: failed[name] for name in names if name in failed})
 
 
-def _reason(future: Any) -> str:
-    """Why a task has no result, in a sentence."""
+def _outcome(future: Any) -> str | None:
+    """None where a task is finished, or why it is not, in a sentence."""
+    from concurrent.futures import CancelledError
+
     from distributed import KilledWorker
 
-    if future.status != "error":
+    # A result may be lost with its worker before it is read: this waits until it is there again.
+    try:
+        return future.result()
+    except CancelledError:
         return "the scheduler has let go of it; run the study again."
-    error = future.exception()
-    if isinstance(error, KilledWorker):
+    except KilledWorker as error:
         return (
             f"its worker died {error.allowed_failures + 1} times; look at the worker's log, and "
             "give it more memory if that ran out."
         )
-    return f"{type(error).__name__}: {error}"
+    except Exception as error:  # whatever a job raised is why it failed
+        return f"{type(error).__name__}: {error}"
 
 
 def _attempt(run_job: Callable[[str], None], job: str, topic: str) -> str | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import distributed
@@ -70,6 +72,31 @@ def test_every_job_has_one_result_though_a_worker_dies(address, tmp_path):
     ended = [line for line in said if " of 8: " in line]
     assert len(ended) == 8
     assert sum("begins on worker" in line for line in said) >= 8
+
+
+def test_a_result_that_is_lost_with_its_worker_is_waited_for(tmp_path):
+    # The worker is killed with the results of both jobs, while nobody has read the second.
+    names = ["a", "b"]
+
+    def busy(sentence: str) -> None:
+        if sentence.startswith("1 of 2"):
+            until(lambda: all((tmp_path / name / "result").exists() for name in names))
+            time.sleep(0.3)  # it is known by now that both are finished
+            os.kill(int(begun(tmp_path / "a")[0]), signal.SIGKILL)
+            time.sleep(0.7)  # it is known by now that it died, and another takes seconds to start
+
+    run_job = functools.partial(job, str(tmp_path))
+    outcome = cluster.run_jobs(run_job, names, workers=1, watch=busy)
+    assert sorted(outcome.finished) == names
+    assert outcome.failed == {}
+
+
+def until(met: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < end, "it did not become so in time"
+        time.sleep(0.01)
 
 
 def test_what_fails_is_said_and_stops_nothing(address, tmp_path):
