@@ -155,6 +155,11 @@ class BitFlip(Base):
         """The champion."""
         return state.champion
 
+    def ensemble(self, key: Key, state: BitFlipState, count: int) -> Params:
+        """The best elites, at most `count` of them."""
+        del key
+        return jax.tree.map(lambda leaf: leaf[:count], state.elites)
+
     def space(self) -> dict[str, Axis]:
         """The chance of a gene to be redrawn, the share of two parents, and the population."""
         return {

@@ -86,16 +86,7 @@ class CartesianGP(Base):
         self, key: Key, state: CartesianGPState, objective: Objective
     ) -> tuple[CartesianGPState, Info]:
         """One generation: parent and children judged on one batch, the best child may take over."""
-        is_child = jnp.arange(1 + self.children) > 0
-        only = jnp.zeros(is_child.shape, jnp.int32)
-        members = Mutants(
-            parents=jax.tree.map(lambda leaf: leaf[None], state.parent),
-            first=only,
-            second=only,
-            rate=jnp.where(is_child, state.hyperparameters["rate"], 0),
-            key=key,
-            units=1 + self.children,
-        )
+        members = self._members(key, state)
         evaluation, _ = objective.population(members)
         losses = to_minimise(evaluation, self.fitness)
         ranked = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
@@ -113,6 +104,10 @@ class CartesianGP(Base):
         """The parent."""
         return state.parent
 
+    def ensemble(self, key: Key, state: CartesianGPState, count: int) -> Params:
+        """The parent and then children of the next generation, at most `count` in all."""
+        return self._members(key, state).stack(min(count, 1 + self.children))
+
     def space(self) -> dict[str, Axis]:
         """The chance of a gene to be redrawn, and lambda, from the source's to a population."""
         return {"rate": CHANCE, "children": Choice((4, 16, 64))}
@@ -121,3 +116,16 @@ class CartesianGP(Base):
     def example(cls) -> Example:
         """Enough children for a few dozen generations."""
         return Example(cls(children=15), steps=150)
+
+    def _members(self, key: Key, state: CartesianGPState) -> Mutants:
+        """The parent, which is member 0, and its children."""
+        is_child = jnp.arange(1 + self.children) > 0
+        only = jnp.zeros(is_child.shape, jnp.int32)
+        return Mutants(
+            parents=jax.tree.map(lambda leaf: leaf[None], state.parent),
+            first=only,
+            second=only,
+            rate=jnp.where(is_child, state.hyperparameters["rate"], 0),
+            key=key,
+            units=1 + self.children,
+        )

@@ -24,6 +24,10 @@ class ChoiceMembers(Members):
         own = jax.tree.map(lambda leaf: leaf[0], carry)
         return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], run(draw, own))
 
+    def stack(self, count: int) -> Params:
+        """The first `count` members, stacked (count, ...)."""
+        return jax.lax.map(self.draw, jnp.arange(count, dtype=jnp.int32))
+
     def weigh(self, draws: Any, weights: jax.Array) -> Params:
         """A tree with a `Mixture` (..., count) for all choices: the weight of those who made it."""
 

@@ -20,6 +20,7 @@ from evojax_nar.strategies.base import (
 )
 from evojax_nar.strategies.choices import tables
 from evojax_nar.strategies.choices.genes import check_share, choice_params, cut, unit_interval
+from evojax_nar.strategies.choices.members import Sampled
 from evojax_nar.strategies.choices.tables import Tables, TablesState
 from evojax_nar.types import Cost, Info, Key, Params
 
@@ -118,6 +119,10 @@ class PBIL(Base):
     def params(self, state: TablesState) -> Params:
         """The likeliest choices."""
         return tables.likeliest(state.tables)
+
+    def ensemble(self, key: Key, state: TablesState, count: int) -> Params:
+        """Members of the next generation, drawn from the tables (count, ...)."""
+        return Sampled(state.tables, key, count).stack(count)
 
     def space(self) -> dict[str, Axis]:
         """How far the tables go, to how many of the best, and the population."""

@@ -19,6 +19,7 @@ from evojax_nar.strategies.base import (
 )
 from evojax_nar.strategies.choices import tables
 from evojax_nar.strategies.choices.genes import choice_params
+from evojax_nar.strategies.choices.members import Sampled
 from evojax_nar.strategies.choices.tables import TablesState
 from evojax_nar.types import Cost, Info, Key, Params
 
@@ -91,6 +92,10 @@ class UMDA(Base):
     def params(self, state: TablesState) -> Params:
         """The likeliest choices."""
         return tables.likeliest(state.tables)
+
+    def ensemble(self, key: Key, state: TablesState, count: int) -> Params:
+        """Members of the next generation, drawn from the tables (count, ...)."""
+        return Sampled(state.tables, key, count).stack(count)
 
     def space(self) -> dict[str, Axis]:
         """How many are selected, the chance that each value keeps, and the population."""
