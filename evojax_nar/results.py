@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "evojax_nar/results/1"
 """Version of results.json."""
+_STEPS = 0x57E9
+"""Sets the examples apart on which steps are counted."""
 
 
 @final
@@ -95,40 +97,56 @@ class Results:
         """Figures, written to the folder and returned.
 
         Without arguments: learning curves and generalisation curves. With "memory": where one arm's
-        model reads and writes its memory, step by step, on one example (memory.png).
+        model reads and writes its memory, step by step, on one example (memory.png). With "steps":
+        how many steps a model takes that decides on them itself, over the size (steps.png).
 
         Args:
-          kind: "memory"; None for the curves.
+          kind: "memory" or "steps"; None for the curves.
           arm: its name; None for the first.
           seed: one of the arm's; None for the first.
-          size: of the example; None for the smallest test size.
+          size: of the example; None for the smallest test size. Steps have all test sizes.
 
         Raises:
-          InputError: for an unknown kind, arm or seed, a model that shows no memory, or a size that
-            it cannot run.
+          InputError: for an unknown kind, arm or seed, a model that shows no such thing, or a size
+            that it cannot run.
         """
-        from evojax_nar import memory_plot, plots
+        from evojax_nar import memory_plot, plots, steps_plot
 
         if kind is None:
             for argument, value in (("arm", arm), ("seed", seed), ("size", size)):
                 if value is not None:
-                    problem = "is for one kind of figure"
-                    raise reject(argument, value, problem, "give the kind too, which is 'memory'")
+                    problem, kinds = "is for one kind of figure", "'memory' or 'steps'"
+                    raise reject(argument, value, problem, f"give the kind too, which is {kinds}")
             plots.save(self.data, self.folder)
             return [plots.curves(self.data), plots.generalisation(self.data)]
-        if kind != "memory":
-            raise reject("kind", kind, "is not known", "give 'memory', or nothing for the curves")
+        if kind not in ("memory", "steps"):
+            remedy = "give 'memory' or 'steps', or nothing for the curves"
+            raise reject("kind", kind, "is not known", remedy)
+        if kind == "steps" and size is not None:
+            raise reject(
+                "size", size, "is for one example", "leave it out: all test sizes are drawn"
+            )
         arm = self.names[0] if arm is None else arm
         chosen: int = self.arm(arm)["seeds"][0]["seed"] if seed is None else seed
-        figure = memory_plot.draw(
-            self.task,
-            self.model,
-            self.parameters(arm, chosen),
-            size=min(self.task.test_sizes) if size is None else size,
-            arm=arm,
-            seed=chosen,
-        )
-        write_bytes(self.folder / "memory.png", plots.png(figure))
+        params = self.parameters(arm, chosen)
+        if kind == "steps":
+            task: Any = self.task
+            key = jax.random.fold_in(jax.random.key(chosen), _STEPS)
+            figure = steps_plot.draw(
+                steps_plot.measure(self.model, params, task, task.test_sizes, key),
+                train_sizes=task.train_sizes,
+                name=f"{task.name}, {arm}, seed {chosen}",
+            )
+        else:
+            figure = memory_plot.draw(
+                self.task,
+                self.model,
+                params,
+                size=min(self.task.test_sizes) if size is None else size,
+                arm=arm,
+                seed=chosen,
+            )
+        write_bytes(self.folder / f"{kind}.png", plots.png(figure))
         return figure
 
     def save(self) -> None:

@@ -159,6 +159,10 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     ntm = results(tmp_path / "ntm", COPY, NTM(hidden=2, slots=2, width=2))
     with pytest.raises(InputError, match="kind='memroy' is not known; give 'memory'"):
         ntm.plot("memroy")
+    with pytest.raises(InputError, match="model='ntm' shows no steps"):
+        ntm.plot("steps")
+    with pytest.raises(InputError, match="size=3 is for one example; leave it out"):
+        ntm.plot("steps", size=3)
     with pytest.raises(InputError, match="arm='eva' is not known"):
         ntm.plot("memory", arm="eva")
     with pytest.raises(InputError, match="seed=9 was not trained"):
@@ -170,7 +174,20 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     ask: Any = ntm.plot
     with pytest.raises(InputError, match="size=3 is for one kind of figure"):
         ask(size=3)
-    assert not list(tmp_path.rglob("memory.png"))
+    assert not list(tmp_path.rglob("*.png"))
+
+
+def test_steps_of_an_arm_are_drawn(tmp_path: Path) -> None:
+    model = models.UniversalTransformer(width=4, heads=1, max_steps=3, halting_bias=-1.0)
+    figure = results(tmp_path, COPY, model).plot("steps", arm="es $x$", seed=4)
+    assert title(figure).startswith("copy, es \\$x\\$, seed 4: ")
+    (axes,) = figure.axes
+    [line] = [line for line in axes.get_lines() if line.get_marker() not in ("None", None, "")]
+    sizes, steps = np.asarray(line.get_xydata()).T
+    assert sizes.tolist() == [4, 6]
+    assert (steps >= 1).all()
+    assert (steps <= 3).all()
+    assert (tmp_path / "steps.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_without_a_kind_the_curves_are_drawn(tmp_path: Path) -> None:
