@@ -27,19 +27,31 @@ IMAGES = PAGE.parent / "images"
 
 
 def tables(study: Mapping[str, Any], name: str) -> str:
-    """What all arms did together, and one table and figure a task."""
+    """What all arms did together, and one table a task, with the place of its figure."""
     rows = study["rows"]
     parts = [said(study), *(f"**{sentence}**" for sentence in study["unequal"]), together(rows)]
     for task in dict.fromkeys(row["task"] for row in rows):
         own = [row for row in rows if row["task"] == task]
-        picture = IMAGES / f"study-{name}-{task}.png"
-        write_bytes(picture, plots.png(figure(own, list(study["config"]["arms"]))))
         parts += [
             f"### {task}",
-            f"![Score over test size on {task}, a panel for each model](images/{picture.name})",
+            f"![Score over size on {task}, a panel for each model](images/{image(name, task)})",
             of_task(own),
         ]
     return "\n\n".join(part for part in parts if part)
+
+
+def image(name: str, task: str) -> str:
+    """The file of a figure."""
+    return f"study-{name}-{task}.png"
+
+
+def pictures(study: Mapping[str, Any], name: str) -> None:
+    """Write one figure a task."""
+    rows = study["rows"]
+    for task in dict.fromkeys(row["task"] for row in rows):
+        own = [row for row in rows if row["task"] == task]
+        drawn = figure(own, list(study["config"]["arms"]))
+        write_bytes(IMAGES / image(name, task), plots.png(drawn))
 
 
 def said(study: Mapping[str, Any]) -> str:
@@ -243,7 +255,9 @@ def main() -> None:
             raise SystemExit(
                 f"{page} has no place for {name}; add <!-- study: {name} -->, <!-- end -->"
             )
-        made = tables(read_json(file), name)
+        study = read_json(file)
+        pictures(study, name)
+        made = tables(study, name)
         text = block.sub(lambda found, made=made: f"{found[1]}\n{made}\n\n{found[2]}", text)
     write_bytes(page, text.encode())
 
