@@ -91,12 +91,14 @@ def together(rows: list[Row]) -> str:
         adds = added([row for row in rows if row["arm"] == arm])
         lines.append([arm, _estimate(mean), _estimate(gap), learned, adds])
     head = ["arm", "interquartile mean, %", "gap to perfect, %", "runs that learned", "best member"]
+    several = len({row["multiple"] for row in rows}) > 1
+    kind = "of task, model and budget" if several else "of task and model"
     caption = (
-        f"Over the {report.counted(len(runs.problems), 'pair')} of task and model that every arm "
-        "was run on: the mean over the test sizes of the share of the way from the floor to "
-        "perfect, with 95 % intervals. Learned: 99 % at the training sizes. Best member: the "
-        "points that the best of 32 members by validation adds to what is deployed, over all test "
-        "sizes and seeds, and how often it is better and worse."
+        f"Over the {report.counted(len(runs.problems), 'combination' if several else 'pair')} "
+        f"{kind} that every arm was run on: the mean over the test sizes of the share of the way "
+        "from the floor to perfect, with 95 % intervals. Learned: 99 % at the training sizes. Best "
+        "member: the points that the best of 32 members by validation adds to what is deployed, "
+        "over all test sizes and seeds, and how often it is better and worse."
     )
     return f"{_markdown(head, lines)}\n\n{caption}"
 
@@ -167,8 +169,11 @@ def of_task(rows: list[Row]) -> str:
 
 def figure(rows: list[Row], arms: list[str]) -> Figure:
     """Score over test size: a panel for each model, a line for each arm that is no control."""
+    several = len({row["multiple"] for row in rows}) > 1
     groups = {
-        problem.model: {arm: row for arm, row in group.items() if arm in arms}
+        problem.model + (f", {problem.multiple:g} x the budget" if several else ""): {
+            arm: row for arm, row in group.items() if arm in arms
+        }
         for problem, group in measures.by_problem(rows).items()
     }
     looks = dict(zip(arms, plots.looks(len(arms)), strict=True))
