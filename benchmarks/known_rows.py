@@ -234,7 +234,7 @@ ROWS: dict[str, Row] = {
         model=models.UniversalTransformer(width=32, heads=4, max_steps=6, halting_bias=-1.5),
         counted=(10,),
         sides={
-            "gradient": gradient(2e-3, 64, 6000, must=99, stop_loss=3e-4),
+            "gradient": gradient(1e-3, 64, 2000, must=99),
             "evolution": es(256, 0.05, 0.02, 16, 300),
         },
         examples=512,

@@ -111,6 +111,17 @@ def test_whole_transformer_sees_later_steps_and_order() -> None:
     assert not np.allclose(before, turned, atol=1e-3)
 
 
+def test_transformer_runs_in_bfloat16() -> None:
+    model, task = Transformer(width=8, heads=2, layers=1), Parity()
+    batch = task.sample(jax.random.key(0), 3, max_size=3, batch=2)
+    half = jax.tree.map(
+        lambda leaf: leaf.astype(jnp.bfloat16), model.init(jax.random.key(1), task.spec)
+    )
+    narrow = batch.inputs._replace(values=batch.inputs.values.astype(jnp.bfloat16))
+    inside = jax.eval_shape(lambda: model.module(task.spec).apply({"params": half}, *narrow))
+    assert inside.dtype == jnp.bfloat16, "positions in float32 would widen all that follows"
+
+
 def test_transformer_without_a_step_has_no_nan() -> None:
     def total(params: Any) -> jax.Array:
         return apply(MODELS[4], params, values(), ~everywhere()).sum()

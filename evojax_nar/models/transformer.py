@@ -34,7 +34,8 @@ class TransformerModule(nn.Module):
         allowed = jnp.broadcast_to(mask[:, None, None, :], (len(mask), 1, time, time))
         if self.causal:
             allowed = allowed & jnp.tril(jnp.ones((time, time), bool))
-        x = nn.Dense(self.width)(values) + positions(time, self.width)
+        x = nn.Dense(self.width)(values)
+        x = x + positions(time, self.width).astype(x.dtype)
         for _ in range(self.layers):
             y = nn.LayerNorm()(x)
             x = x + nn.MultiHeadDotProductAttention(self.heads)(y, mask=allowed)
