@@ -160,7 +160,7 @@ ROWS: dict[str, Row] = {
         counted=(20, 30, 50, 80, 120),
         sides={
             "gradient": gradient(2e-3, 32, 2000, must=99, stop_loss=1e-4),
-            "evolution": es(256, 0.05, 0.02, 16, 300),
+            "evolution": es(256, 0.05, 0.02, 16, 150),
         },
         examples=256,
     ),

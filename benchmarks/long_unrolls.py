@@ -19,6 +19,7 @@ and what was interrupted goes on from its checkpoints.
 
     python -m benchmarks.long_unrolls --hidden 100 --json benchmarks/results/long_unrolls.json
     python -m benchmarks.long_unrolls --hidden 16 --lengths 1 2 --seeds 1 --forwards 2e5
+    python -m benchmarks.long_unrolls --methods NRES "truncated ES" --lengths 1 2 --seeds 1
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from evojax_nar.objective import Objective, TaskLoss
 from evojax_nar.types import Key, Params
 from evojax_nar.unroll import FirstCarry, SegmentLoss, cut, whole
 
+METHODS = ("full BPTT", "truncated BPTT", "full ES", "truncated ES", "PES", "NRES")
 LEARNED = 0.99
 """Score at its length from which a seed has learned it."""
 STOP_LOSS = 0.02
@@ -231,7 +233,8 @@ def longest(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 def figure(learned: Sequence[Mapping[str, Any]], spreads: Sequence[Mapping[str, Any]]) -> Figure:
     """Scores over the length, and variance over the number of segments."""
-    names = list(dict.fromkeys(row["method"] for row in (*learned, *spreads)))
+    present = {row["method"] for row in (*learned, *spreads)}
+    names = [name for name in METHODS if name in present]
     drawn = Figure(figsize=(6.6, 6.4), layout="constrained")
     upper, lower = drawn.subplots(2, 1)
     handles = []
@@ -279,6 +282,8 @@ def measure(options: argparse.Namespace, kept: dict[str, Any], settings: Any) ->
             write_json(options.json, {**head, "longest": longest(found["learned"]), **found})
 
     for name, arm in arms(options).items():
+        if name not in options.methods:
+            continue
         for length in sorted(options.lengths):
             row = next(
                 (r for r in found["learned"] if (r["method"], r["length"]) == (name, length)), None
@@ -292,7 +297,8 @@ def measure(options: argparse.Namespace, kept: dict[str, Any], settings: Any) ->
                 break
     for name in estimators():
         here = (name, options.variance_length)
-        if all((row["method"], row["length"]) != here for row in found["spread"]):
+        known = any((row["method"], row["length"]) == here for row in found["spread"])
+        if name in options.methods and not known:
             found["spread"] += spread(name, options)
             save()
     for row in found["spread"]:
@@ -309,6 +315,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=2, help="bits of a vector")
     parser.add_argument("--lengths", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6, 8, 10, 15, 20])
     parser.add_argument("--mixture", action="store_true", help="train on all lengths up to it")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--truncation", type=int, default=1, help="K, the steps of a segment")
     parser.add_argument("--population", type=int, default=256)
