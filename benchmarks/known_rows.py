@@ -243,7 +243,10 @@ ROWS: dict[str, Row] = {
         task=tasks.get("clrs/minimum", test_sizes=(16, 64)),
         model=models.TripletMPNN(hidden=32, hard_hints=True),
         official="minimum",
-        sides={"gradient": gradient(2e-3, 32, 1600, must=85)},
+        sides={
+            "gradient": gradient(2e-3, 32, 1600, must=85),
+            "evolution": es(64, 0.05, 0.02, 8, 150),
+        },
         examples=32,
     ),
     "bfs": Row(
