@@ -18,6 +18,7 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -280,8 +281,6 @@ def _follow(
 
 def _outcome(future: Any) -> str | None:
     """None where a task is finished, or why it is not, in a sentence."""
-    from concurrent.futures import CancelledError
-
     from distributed import KilledWorker
 
     # A result may be lost with its worker before it is read: this waits until it is there again.
